@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory barrier that a reader of a BPF ring buffer needs on this machine."""
+
+import ctypes
+import os
+import platform
+from collections.abc import Callable
+
+Barrier = Callable[[], None]
+
+_QUERY = 0
+_GLOBAL_EXPEDITED = 2
+_SYSCALL_ARM64 = 283
+"""__NR_membarrier of arm64 (include/uapi/asm-generic/unistd.h)."""
+
+
+def barrier_for(machine: str = "") -> Barrier:
+    """The barrier of `machine` (`uname -m`; default: this one).
+
+    x86-64 never reorders loads with loads or stores with earlier loads (Intel SDM vol. 3A §9.2), so it needs
+    none. Raises RuntimeError on a machine whose order of memory accesses we do not know.
+    """
+    name = machine or platform.machine()
+    if name in ("x86_64", "amd64"):
+        return no_barrier
+    if name in ("aarch64", "arm64"):
+        return _membarrier()
+    raise RuntimeError(
+        f"read ring on {name}: memory order of this machine not known; x86-64 and arm64 are supported"
+    )
+
+
+def no_barrier() -> None:
+    """Nothing to do: the machine keeps the order that the reader relies on."""
+
+
+def _membarrier() -> Barrier:
+    """membarrier(2) as a full barrier of the calling thread.
+
+    GLOBAL_EXPEDITED, not PRIVATE_EXPEDITED: the latter returns without any barrier in a process of one thread
+    (kernel/sched/membarrier.c: `mm_users == 1`), and our peer is the kernel, not another thread of ours.
+    Without registered processes it sends no interrupts. On one online CPU it does, and needs, nothing.
+    """
+    call = ctypes.CDLL(None, use_errno=True).syscall
+
+    def membarrier(command: int) -> int:
+        return int(call(_SYSCALL_ARM64, command, 0, 0))
+
+    known = membarrier(_QUERY)
+    if known < 0 or not known & _GLOBAL_EXPEDITED:
+        reason = os.strerror(ctypes.get_errno()) if known < 0 else "GLOBAL_EXPEDITED is missing"
+        raise RuntimeError(f"membarrier(2): {reason}: reading the ring on arm64 needs Linux 4.16 or later")
+
+    def full_barrier() -> None:
+        if membarrier(_GLOBAL_EXPEDITED) != 0:
+            raise OSError(ctypes.get_errno(), "membarrier(2) failed, the ring cannot be read safely")
+
+    return full_barrier

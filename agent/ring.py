@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The BPF ring buffer, read as a numpy structured array without any Python per record.
+
+Layout: Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c: one page with the consumer position, one with
+the producer position, the data mapped twice. A ring record is a header (u32 length with BUSY and DISCARD in
+the two top bits, u32 page offset) and the data, rounded up to 8 bytes; positions are u64 and only grow.
+"""
+
+import mmap
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.barrier import Barrier, barrier_for
+from bpf.record import RECORD, RECORD_BYTES, RING_STRIDE
+
+BUSY = 1 << 31
+DISCARD = 1 << 30
+LENGTH_MASK = DISCARD - 1
+POSITION_MASK = (1 << 64) - 1
+HEADER_BYTES = 8
+_WORDS = RING_STRIDE // 8
+_FOREIGN = np.uint32(LENGTH_MASK | BUSY)
+
+Records = npt.NDArray[np.void]
+"""An array of bpf.record.RECORD."""
+
+
+class RingError(RuntimeError):
+    """The ring's positions or headers contradict each other; nothing in it can be trusted."""
+
+
+class RingView:
+    """The logic of reading, over any memory of the right shape.
+
+    `consumer` and `producer`: u64 arrays of length 1 (consumer writable). `data`: u64 array of the ring's data,
+    mapped twice in a row. `barrier` orders loads and stores as the machine needs it.
+    """
+
+    def __init__(
+        self,
+        consumer: npt.NDArray[np.uint64],
+        producer: npt.NDArray[np.uint64],
+        data: npt.NDArray[np.uint64],
+        barrier: Barrier,
+    ) -> None:
+        self.ring_bytes = data.nbytes // 2
+        if data.dtype != np.uint64 or data.nbytes % 16 or self.ring_bytes & (self.ring_bytes - 1):
+            raise ValueError(
+                f"ring data: {data.nbytes} bytes of {data.dtype} are not twice a power of two of u64"
+            )
+        self.foreign_records = 0
+        """Records of another length than ours that were skipped; 0 unless a stranger writes to this ring."""
+        self.discarded_records = 0
+        """Records that the program gave back."""
+        self._consumer = consumer
+        self._producer = producer
+        self._data = data
+        self._barrier = barrier
+        self._empty = np.empty(0, RECORD)
+        self._empty.flags.writeable = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes between consumer and producer, headers included. Raises RingError if they exceed the ring."""
+        return self._pending(int(self._consumer[0]), int(self._producer[0]))
+
+    @property
+    def lag(self) -> float:
+        """Share of the ring that waits to be read, 0 to 1; near 1 the program loses records (`ring_full`)."""
+        return self.pending_bytes / self.ring_bytes
+
+    def read(self, max_records: int = 65_536) -> Records:
+        """A copy of the oldest complete records, at most `max_records`; empty if there are none.
+
+        Stops at the first record that is still being written. Raises RingError if the ring is inconsistent.
+        """
+        start = int(self._consumer[0])
+        end = int(self._producer[0])
+        if start == end:
+            return self._empty
+        self._barrier()
+        pending = self._pending(start, end)
+        records, used = self._run(start, min(pending // RING_STRIDE, max_records))
+        if used < min(pending, max_records * RING_STRIDE):
+            records, used = self._past_foreign(start, pending, records, used, max_records)
+        self._barrier()
+        self._consumer[0] = (start + used) & POSITION_MASK
+        return records
+
+    def _pending(self, start: int, end: int) -> int:
+        pending = (end - start) & POSITION_MASK
+        if pending > self.ring_bytes or pending % 8:
+            raise RingError(
+                f"ring of {self.ring_bytes} bytes: consumer at {start}, producer at {end}: impossible positions: "
+                "another process reads this ring, or it has another size"
+            )
+        return pending
+
+    def _run(self, start: int, count: int) -> tuple[Records, int]:
+        """Records of our stride from `start` up to the first busy or foreign one, and the bytes used."""
+        at = (start & (self.ring_bytes - 1)) // 8
+        rows = self._data[at : at + count * _WORDS].reshape(count, _WORDS)
+        headers = rows[:, 0].astype(np.uint32)
+        stops = (headers & _FOREIGN) != RECORD_BYTES
+        if stops.any():
+            count = int(stops.argmax())
+            rows, headers = rows[:count], headers[:count]
+        self._barrier()
+        if (headers == RECORD_BYTES).all():
+            kept = rows[:, 1:].copy()
+        else:
+            kept = rows[headers == RECORD_BYTES, 1:]
+            self.discarded_records += count - len(kept)
+        return kept.reshape(-1).view(RECORD), count * RING_STRIDE
+
+    def _past_foreign(
+        self, start: int, pending: int, records: Records, used: int, max_records: int
+    ) -> tuple[Records, int]:
+        """Goes on behind foreign records, where our stride holds again. Ends at the first busy record."""
+        pieces = [records]
+        left = max_records - used // RING_STRIDE
+        while used < pending and left > 0:
+            header = int(self._data[((start + used) & (self.ring_bytes - 1)) // 8]) & 0xFFFFFFFF
+            if header & BUSY:
+                break
+            if header & LENGTH_MASK != RECORD_BYTES:
+                used += self._foreign_bytes(header & LENGTH_MASK, start + used, pending - used)
+                self.foreign_records += 1
+            more, more_bytes = self._run(start + used, min((pending - used) // RING_STRIDE, left))
+            pieces.append(more)
+            used += more_bytes
+            left -= more_bytes // RING_STRIDE
+        return (np.concatenate(pieces) if len(pieces) > 1 else records), used
+
+    def _foreign_bytes(self, length: int, position: int, pending: int) -> int:
+        size = HEADER_BYTES + (length + 7) // 8 * 8
+        if size > pending:
+            raise RingError(
+                f"ring of {self.ring_bytes} bytes: a record of {length} bytes at {position & POSITION_MASK} "
+                "ends behind the producer: this is no BPF ring buffer, or another process reads it"
+            )
+        return size
+
+
+class RingReader(RingView):
+    """Maps the ring buffer `ring_fd` of `ring_bytes` data and reads it. Close it, or use it with `with`.
+
+    Raises OSError if the map cannot be mapped, RuntimeError on a machine without a known memory order.
+    """
+
+    def __init__(self, ring_fd: int, ring_bytes: int) -> None:
+        barrier = barrier_for()
+        page = mmap.PAGESIZE
+        try:
+            writable = mmap.mmap(ring_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+            readable = mmap.mmap(ring_fd, page + 2 * ring_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"map ring (fd {ring_fd}, {ring_bytes} bytes): {error.strerror}: is it a BPF ring of this size?",
+            ) from error
+        super().__init__(
+            consumer=np.frombuffer(writable, np.uint64, count=1),
+            producer=np.frombuffer(readable, np.uint64, count=1),
+            data=np.frombuffer(readable, np.uint64, offset=page),
+            barrier=barrier,
+        )
+        self._mappings: tuple[mmap.mmap, ...] = (writable, readable)
+
+    def close(self) -> None:
+        """Unmaps the ring; the file descriptor stays with the caller. Reading afterwards finds nothing."""
+        self._consumer = self._producer = np.zeros(1, np.uint64)
+        self._data = np.zeros(0, np.uint64)
+        for mapping in self._mappings:
+            mapping.close()
+        self._mappings = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model of docs/datapath.md §3: stamps waiting in sets of two ways. No concurrency, no expiry.
+
+Time is the order of the stamps; a caller keeps every run shorter than the two seconds of expiry.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bpf.record import Point
+
+GOLDEN = 0x9E3779B97F4A7C15
+MASK64 = (1 << 64) - 1
+
+
+class Stamp(NamedTuple):
+    """What the first point leaves for the second."""
+
+    point: Point
+    ifindex: int
+    dst: bytes
+    """16 bytes, IPv4 mapped."""
+    sport: int
+    dport: int
+    src_hash: int
+    encap: int
+    vni: int
+    is_retransmission: bool
+    is_skipped: bool
+    sample_shift: int
+    require_sampled: bool
+
+
+@dataclass(slots=True)
+class Way:
+    """One place of a set; `word` 0 is empty."""
+
+    word: int = 0
+    order: int = 0
+    is_taken: bool = False
+    stamp: Stamp | None = None
+
+
+def place(seq: int, ack: int, sets: int) -> tuple[int, int]:
+    """Set and word of a key."""
+    mixed = ((seq << 32 | ack) * GOLDEN) & MASK64
+    word = mixed & (MASK64 >> 1)
+    return mixed >> (64 - (sets.bit_length() - 1)), {0: 2, 1: 3}.get(word, word)
+
+
+def hash_source(src: bytes, is_ipv6: bool) -> int:
+    """16 bits that stand for the source address."""
+    number = 0
+    for at in (0, 4, 8, 12) if is_ipv6 else (12,):
+        number ^= int.from_bytes(src[at : at + 4], "big")
+    return (number * 0x9E3779B1 & 0xFFFFFFFF) >> 16
+
+
+class Slots:
+    """The table; each method returns the names of the counters that it bumps."""
+
+    def __init__(self, sets: int) -> None:
+        self._sets = sets
+        self._ways: dict[int, tuple[Way, Way]] = {}
+        self._order = 0
+
+    def put(self, seq: int, ack: int, stamp: Stamp) -> str | None:
+        """Store a first stamp; the counter besides `first`, if any."""
+        pair, word = self._find(seq, ack)
+        mine = next((way for way in pair if way.word == word), None)
+        counter = None
+        if mine and mine.stamp:
+            is_same = (mine.stamp.point, mine.stamp.ifindex) == (stamp.point, stamp.ifindex)
+            stamp = stamp._replace(is_retransmission=is_same)
+            if not mine.is_taken:
+                counter = "refreshed" if is_same else "overwritten"
+        else:
+            mine = min(pair, key=_victim_rank)
+            counter = "overwritten" if mine.word and not mine.is_taken else None
+        self._order += 1
+        mine.word, mine.order, mine.is_taken, mine.stamp = word, self._order, False, stamp
+        return counter
+
+    def take(self, seq: int, ack: int) -> Stamp | None:
+        """The waiting stamp of the key, which becomes taken."""
+        pair, word = self._find(seq, ack)
+        for way in pair:
+            if way.word == word and not way.is_taken:
+                way.is_taken = True
+                return way.stamp
+        return None
+
+    def is_taken(self, seq: int, ack: int) -> bool:
+        pair, word = self._find(seq, ack)
+        return any(way.word == word and way.is_taken for way in pair)
+
+    def waiting(self) -> int:
+        return sum(bool(way.word) and not way.is_taken for pair in self._ways.values() for way in pair)
+
+    def _find(self, seq: int, ack: int) -> tuple[tuple[Way, Way], int]:
+        index, word = place(seq, ack, self._sets)
+        pair = self._ways.get(index)
+        if pair is None:
+            pair = self._ways[index] = (Way(), Way())
+        return pair, word
+
+
+def _victim_rank(way: Way) -> tuple[int, int]:
+    """Empty, then taken, then the oldest; min() keeps the first way of a class."""
+    if not way.word:
+        return 0, 0
+    return (1, 0) if way.is_taken else (2, way.order)

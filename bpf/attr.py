@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structures that bpf(2) takes and fills (include/uapi/linux/bpf.h), as far as bpf/syscall.py uses them."""
+"""The structures that bpf(2) takes and fills, as far as bpf/syscall.py uses them (linux/bpf.h).
+
+Field names are the kernel's.
+"""
 
 import ctypes
 

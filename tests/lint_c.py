@@ -1,45 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compile bpf/hop.bpf.c with every warning an error, in each build that differs by the preprocessor.
+"""Compile bpf/hop.bpf.c with every warning an error, in each build that the preprocessor tells apart.
 
-Runs under the Python that has `bcc` (apt python3-bpfcc) and as root, since BCC creates the maps while it compiles.
+Needs root, since BCC creates the maps while it compiles; nothing is loaded or attached.
 """
 
-import os
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "bpf" / "hop.bpf.c"
-STUBS = ROOT / "bpf" / "include"
-BUILDS: dict[str, tuple[str, ...]] = {
-    "defaults": (),
-    "filter": ("-DFILTER=1",),
-    "load_bytes": ("-DFORCE_LOAD_BYTES",),
-    "nothing": ("-DENCAPS=0", "-DCONTEXTS=0", "-DWINDOW=64", "-DSETS=2"),
-    "largest": ("-DWINDOW=8192",),
+from agent.loader import LoaderError, load
+from bpf.spec import ProgramSpec
+
+NOTHING: frozenset[str] = frozenset()
+BUILDS: dict[str, tuple[ProgramSpec, tuple[str, ...]]] = {
+    "defaults": (ProgramSpec(), ()),
+    "filter": (ProgramSpec(filter=True), ()),
+    "load_bytes": (ProgramSpec(), ("-DFORCE_LOAD_BYTES",)),
+    "smallest": (ProgramSpec(window=64, sets=2, encapsulations=NOTHING, contexts=NOTHING), ()),
+    "largest": (ProgramSpec(window=8192), ()),
 }
 WARNINGS = ("-Wall", "-Werror")
 
 
-def compile_build(defines: tuple[str, ...]) -> str | None:
-    """Compile once; the compiler's complaint, or None. Its text goes to standard error as it comes."""
-    os.environ["BCC_KERNEL_SOURCE"] = str(STUBS)
-    from bcc import BPF
-
-    cflags = [*WARNINGS, "-I/usr/include", "-I/usr/include/x86_64-linux-gnu", *defines]
+def complaint(spec: ProgramSpec, defines: tuple[str, ...]) -> tuple[str, ...]:
+    """What the compiler has against one build; empty if nothing."""
     try:
-        BPF(src_file=str(SOURCE), cflags=cflags)
-    except Exception as error:  # noqa: BLE001  bcc raises bare Exception
-        return str(error)
-    return None
+        with load(spec, programs=(), extra_defines=(*defines, *WARNINGS)):
+            return ()
+    except LoaderError as error:
+        return (str(error), *error.detail)
 
 
 def main() -> int:
     """Compile every build; 1 if one has a warning."""
-    failed = {name: text for name, defines in BUILDS.items() if (text := compile_build(defines))}
-    for name, text in failed.items():
-        print(f"bpf/hop.bpf.c, build {name}: {text}")
-    return 1 if failed else 0
+    failed = 0
+    for name, (spec, defines) in BUILDS.items():
+        for line in complaint(spec, defines):
+            print(f"bpf/hop.bpf.c, build {name}: {line}")
+            failed = 1
+    return failed
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class ClockOffset:
 
 
 def tightest(brackets: Iterable[Bracket], kernel: KernelClock) -> ClockOffset:
-    """The offset by the bracket whose outer reads lie closest together. Raises ValueError without brackets."""
+    """The offset by the bracket whose outer reads lie closest together. Raises ValueError without any."""
     before, real, after = min(brackets, key=lambda bracket: bracket[2] - bracket[0])
     return ClockOffset(
         offset_ns=real - (before + after) // 2,

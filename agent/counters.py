@@ -24,7 +24,7 @@ class CounterReader:
         self._cpus = cpus or syscall.possible_cpus()
 
     def read(self) -> dict[str, int]:
-        """Each counter's sum over the CPUs, by name. Raises bpf.syscall.BpfError if the map cannot be read."""
+        """Each counter's sum over the CPUs, by name. Raises BpfError if the map cannot be read."""
         value = self._lookup(self._fd, _KEY, _VALUE_BYTES * self._cpus)
         if value is None:
             raise LookupError(f"counters (fd {self._fd}): the map has no entry 0: is it oh_counters?")

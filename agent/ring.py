@@ -35,7 +35,7 @@ class RingError(RuntimeError):
 class RingView:
     """The logic of reading, over any memory of the right shape.
 
-    `consumer` and `producer`: u64 arrays of length 1 (consumer writable). `data`: u64 array of the ring's data,
+    `consumer` and `producer`: u64 arrays of length 1 (consumer writable). `data`: u64 array of the data,
     mapped twice in a row. `barrier` orders loads and stores as the machine needs it.
     """
 
@@ -94,7 +94,7 @@ class RingView:
         pending = (end - start) & POSITION_MASK
         if pending > self.ring_bytes or pending % 8:
             raise RingError(
-                f"ring of {self.ring_bytes} bytes: consumer at {start}, producer at {end}: impossible positions: "
+                f"ring of {self.ring_bytes} bytes: consumer at {start}, producer at {end}: impossible: "
                 "another process reads this ring, or it has another size"
             )
         return pending
@@ -160,7 +160,7 @@ class RingReader(RingView):
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"map ring (fd {ring_fd}, {ring_bytes} bytes): {error.strerror}: is it a BPF ring of this size?",
+                f"map ring (fd {ring_fd}, {ring_bytes} bytes): {error.strerror}: no BPF ring of this size?",
             ) from error
         super().__init__(
             consumer=np.frombuffer(writable, np.uint64, count=1),

@@ -175,7 +175,7 @@ def test_read_with_impossible_positions_raises_and_keeps_the_consumer() -> None:
 def test_read_with_a_consumer_ahead_of_the_producer_raises() -> None:
     ring = FakeRing(position=272)
     ring.producer[0] = 136
-    with pytest.raises(RingError, match="impossible positions"):
+    with pytest.raises(RingError, match="impossible"):
         ring.view().read()
 
 
@@ -208,7 +208,7 @@ def test_view_over_memory_of_a_wrong_size_is_refused() -> None:
 def test_reader_of_something_that_is_no_ring_names_fd_and_size() -> None:
     read_end, write_end = os.pipe()
     try:
-        with pytest.raises(OSError, match=rf"map ring \(fd {read_end}, 4096 bytes\): .*is it a BPF ring"):
+        with pytest.raises(OSError, match=rf"map ring \(fd {read_end}, 4096 bytes\): .*no BPF ring"):
             RingReader(read_end, 4096)
     finally:
         os.close(read_end)

@@ -31,9 +31,9 @@ def problems_of_file(path: Path) -> Iterator[str]:
     except UnicodeDecodeError:
         return
     is_script = bool(lines) and lines[0].startswith("#!")
-    if (path.suffix in NEED_LICENCE_LINE or is_script) and lines:
-        if not any("SPDX-License-Identifier:" in line for line in lines[:3]):
-            yield f"{name}:1: no SPDX-License-Identifier line among the first three"
+    needs_licence = bool(lines) and (path.suffix in NEED_LICENCE_LINE or is_script)
+    if needs_licence and not any("SPDX-License-Identifier:" in line for line in lines[:3]):
+        yield f"{name}:1: no SPDX-License-Identifier line among the first three"
     for number, line in enumerate(lines, start=1):
         if found := MACHINE_PATH.search(line):
             yield f"{name}:{number}: path of one machine: {found.group(0)}"

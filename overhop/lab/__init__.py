@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network labs in namespaces, for the demo, the tests and the bench. Nothing is made in the host's own namespace.
+"""Network labs in namespaces, for the demo, the tests and the bench; nothing is made in the host's own.
 
     with Lab.vxlan(nodes=2) as lab:
         n1, n2 = lab.nodes
@@ -17,10 +17,10 @@
         result = running.wait()                                              # trace_ids, status, errors
 
 Each of nodes, pods and `lab.external` is a Host: `serve_http`, `http`, `start_http`, `popen`, `run`, and
-`netns.entered()` to be inside with the calling thread. The options of `http` are the fields of `http_client.Load`.
-Everything vanishes when the `with` ends: normally, by an exception, Ctrl-C or SIGTERM. What a killed owner left,
-the next lab (or `sweep()`) removes. Addresses: pods 10.244.N.0/24 and fd00:10:244:N::/64, services 10.96.0.0/16,
-nodes 172.18.0.1N, external 172.18.0.250.
+`netns.entered()` to be inside with the calling thread. The options of `http` are the fields of
+`http_client.Load`. Everything vanishes when the `with` ends: normally, by an exception, Ctrl-C or SIGTERM.
+What a killed owner left, the next lab (or `sweep()`) removes. Addresses: pods 10.244.N.0/24 and
+fd00:10:244:N::/64, services 10.96.0.0/16, nodes 172.18.0.10 + N, external 172.18.0.250.
 """
 
 from overhop.lab.hosts import Host, Node, Pod, Service

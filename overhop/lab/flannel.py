@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of the lab as `ip` and `bridge` commands: underlay, flannel-like VXLAN, pods. Pure.
 
-Modelled on flannel's vxlan backend (static routes, neighbours and FDB entries, no learning) and its bridge CNI
-plugin (cni0, one veth pair per pod, hairpin mode on).
+Modelled on flannel's vxlan backend (static routes, neighbours and FDB entries, no learning) and its
+bridge CNI plugin (cni0, one veth pair per pod, hairpin mode on).
 """
 
 import hashlib
@@ -59,22 +59,27 @@ class Plot:
 
     @property
     def subnet(self) -> IPv4Network:
+        """The node's pods."""
         return IPv4Network((int(CLUSTER.network_address) + (self.number << 8), 24))
 
     @property
     def subnet6(self) -> IPv6Network:
+        """The node's pods, IPv6."""
         return IPv6Network((int(CLUSTER6.network_address) + (self.number << 64), 64))
 
     @property
     def address(self) -> IPv4Address:
+        """The node on the underlay."""
         return UNDERLAY[10 + self.number]
 
     @property
     def address6(self) -> IPv6Address:
+        """The node on the underlay, IPv6."""
         return UNDERLAY6[10 + self.number]
 
     @property
     def overlay_mac(self) -> str:
+        """MAC address of flannel.1, known to all other nodes."""
         return f"02:f1:00:00:00:{self.number:02x}"
 
 

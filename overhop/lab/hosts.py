@@ -28,6 +28,7 @@ class Host:
 
     @property
     def addresses(self) -> list[str]:
+        """All addresses as text."""
         return [str(address) for address in (self.address, self.address6) if address is not None]
 
     def popen(
@@ -51,13 +52,23 @@ class Host:
         """Start an HTTP/1.1 keep-alive server that answers with `body` (default: the host's name)."""
         self.processes.append(http.start_server(self.netns, port, self.name if body is None else body))
 
-    def http(self, target: "Host | Service | str", port: int | None = None, **options: Any) -> HttpResult:
-        """Send requests and wait for the result; options are the fields of Load (`requests=100, context="w3c"`)."""
+    def http(
+        self,
+        target: "Host | Service | str",
+        port: int | None = None,
+        **options: Any,  # noqa: ANN401  # Load checks them
+    ) -> HttpResult:
+        """Send requests, wait for the result; options are the fields of Load (`requests=9`)."""
         return self.start_http(target, port, **options).wait()
 
     def start_http(
-        self, target: "Host | Service | str", port: int | None = None, *, ipv6: bool = False, **options: Any
-    ) -> RunningLoad:  # Any: Load checks them
+        self,
+        target: "Host | Service | str",
+        port: int | None = None,
+        *,
+        ipv6: bool = False,
+        **options: Any,  # noqa: ANN401  # Load checks them
+    ) -> RunningLoad:
         """Start sending requests, return at once."""
         address, default_port = _destination(target, ipv6)
         load = Load(address, port or default_port, options.pop("seed", http.new_seed()), **options)
@@ -99,6 +110,7 @@ class Node(Host):
 
     @property
     def plot(self) -> flannel.Plot:
+        """The node's addresses and subnets."""
         return flannel.Plot(self.number)
 
     def pod(self, name: str, namespace: str = "default", workload: str | None = None) -> Pod:
@@ -167,9 +179,7 @@ class Node(Host):
             if number not in used:
                 self._last_pod_number = number
                 return number
-        raise LabError(
-            f"pod on {self.name}: all {flannel.MAX_PODS_PER_NODE} addresses are in use: delete pods"
-        )
+        raise LabError(f"pod on {self.name}: all {flannel.MAX_PODS_PER_NODE} addresses are used: delete pods")
 
 
 @dataclass(frozen=True, slots=True)

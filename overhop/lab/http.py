@@ -76,6 +76,7 @@ class RunningLoad:
 
     @property
     def running(self) -> bool:
+        """The client process has not ended yet."""
         return self.process.poll() is None
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 load client of the lab, one thread, standard library only.
 
-Runs as a script, `python -I -S http_client.py`: reads a Load as JSON from standard input, writes an Outcome as JSON
-to standard output. Request number i carries the trace id `{seed:016x}{i+1:016x}`, so both ends know all ids.
+Runs as a script, `python -I -S http_client.py`: reads a Load as JSON from standard input, writes an Outcome
+as JSON to standard output. Request number i carries the trace id `{seed:016x}{i+1:016x}`: both ends know it.
 """
 
 import base64
@@ -46,7 +46,7 @@ class Load:
     rate_hz: float | None = None
     """Requests per second over all connections; None: as fast as answers come."""
     source_port: int | None = None
-    """Local port; needs connections = 1. The connection then ends by RST, so that the port is free at once."""
+    """Local port; needs connections = 1. The connection ends by RST, so that the port is free at once."""
     requests_per_connection: int | None = None
     """Open a new connection after that many."""
     timeout_s: float = 60.0
@@ -81,6 +81,7 @@ class Outcome:
     elapsed_s: float = 0.0
 
     def to_json(self) -> str:
+        """Itself, the arrays as base64 of their native bytes."""
         return json.dumps(
             {
                 "status": base64.b64encode(self.status.tobytes()).decode(),
@@ -275,7 +276,7 @@ class _Run:
         self._idle.append(connection)
 
     def _open(self) -> None:
-        """Add a connection; each refused attempt costs the next request, so that a dead server ends the load."""
+        """Add a connection; a refused attempt costs the next request, so that a dead server ends it."""
         while self._next < self._load.requests:
             left_s = self._load.timeout_s - (time.monotonic() - self._start_s)
             if left_s <= 0:
@@ -328,6 +329,7 @@ def _connect(load: Load, timeout_s: float) -> socket.socket:
 
 
 def main() -> None:
+    """Carry out the load on standard input."""
     load = Load(**json.load(sys.stdin))
     sys.stdout.write(_Run(load).run().to_json())
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 keep-alive server of the lab, one thread, standard library only.
 
-Runs as a script, `python -I -S http_server.py PORT BODY`: it starts in 15 ms and writes "ready" once it listens.
-It answers every request, of any method, with 200 and BODY; it reads request bodies (Content-Length).
+Runs as a script, `python -I -S http_server.py PORT BODY`: starts in 15 ms, writes "ready" once it listens.
+Answers every request, of any method, with 200 and BODY; reads request bodies (Content-Length).
 """
 
 import select
@@ -128,6 +128,7 @@ class Server:
 
 
 def main() -> None:
+    """Serve on the port, with the body, given as arguments."""
     server = Server(int(sys.argv[1]), sys.argv[2])
     sys.stdout.write("ready\n")
     sys.stdout.flush()

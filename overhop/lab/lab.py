@@ -103,7 +103,7 @@ class Lab:
     def close(self) -> None:
         """End everything that runs in the lab and remove it; a signal meanwhile waits until this is done."""
         claim, self._claim = self._claim, None
-        with _signals_ignored():
+        with _SignalsIgnored():
             if claim is not None:
                 namespaces = netns.named(f"{claim.name}-")
                 netns.end_processes(namespaces)
@@ -171,7 +171,7 @@ class Lab:
                 node.netns.run(("ip6tables-restore",), text=text)
 
     def _catch_sigterm(self) -> None:
-        """SIGTERM shall leave nothing: where nobody handles it, it becomes SystemExit, which closes the lab."""
+        """SIGTERM leaves nothing: where nobody handles it, it becomes SystemExit, which closes the lab."""
         if threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -187,7 +187,7 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-class _signals_ignored:
+class _SignalsIgnored:
     """SIGINT and SIGTERM have no effect inside; only the main thread can arrange that."""
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM)

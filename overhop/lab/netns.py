@@ -43,6 +43,7 @@ class Netns:
 
     @property
     def path(self) -> Path:
+        """The file that stands for it."""
         return DIRECTORY / self.name
 
     @contextmanager
@@ -100,7 +101,7 @@ class Netns:
 
 
 def run(argv: Sequence[str], *, text: str = "", timeout_s: float = 30.0, where: str = "") -> str:
-    """Run a command here, return its output. Raises LabError with the command, its input's culprit and reason."""
+    """Run a command here, return its output. LabError has the command, the culprit line and the reason."""
     place = f" in {where}" if where else ""
     try:
         done = subprocess.run(
@@ -134,7 +135,7 @@ def create(names: Iterable[str]) -> list[Netns]:
 
 
 def delete(namespaces: Iterable[Netns]) -> None:
-    """Remove those of the namespaces that exist; end their processes first, or they live on without a name."""
+    """Remove those that exist; end their processes first, or they live on without a name."""
     existing = [netns for netns in namespaces if netns.path.exists()]
     if existing:
         run(("ip", "-batch", "-"), text="".join(f"netns del {netns.name}\n" for netns in existing))

@@ -34,14 +34,22 @@ class Claim:
 def claim() -> Claim:
     """Take a fresh name: `oh` and 6 hex digits."""
     name = _PREFIX + secrets.token_hex(3)
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
     # Locked before it gets its name: a sweeper never sees an unlocked file of a living lab.
     unnamed = DIRECTORY / f".{name}"
-    fd = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fd = _create(unnamed)
     os.write(fd, f"{os.getpid()}\n".encode())
     fcntl.flock(fd, fcntl.LOCK_EX)
     unnamed.rename(DIRECTORY / name)
     return Claim(name, fd)
+
+
+def _create(path: Path) -> int:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # another lab has just removed the empty directory
 
 
 def sweep() -> list[str]:

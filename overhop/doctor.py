@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node's abilities mean for the agent, and what to do about them. Pure: facts in, findings out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from collector.node.abilities import Abilities
+from collector.node.links import OVERLAY_KINDS, Link, Network
+from overhop.text import listed
+
+OLDEST_KERNEL = (6, 1)
+TCX_KERNEL = (6, 6)
+DEFAULT_OVERLAY_PORTS = {"vxlan": (4789, 8472), "geneve": (6081,)}
+BLIND_SHARE = 0.5
+"""From this share of encrypted or HTTP/2 payloads on, a vport gets a warning."""
+
+
+class Verdict(StrEnum):
+    """How much a finding is in the way."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of `overhop doctor`."""
+
+    subject: str
+    verdict: Verdict
+    fact: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VportLooks:
+    """What a running agent has seen at one vport, in packets with payload."""
+
+    name: str
+    tls: int
+    http2: int
+    requests: int
+    """Cleartext HTTP/1 request starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """The agent of this network namespace."""
+
+    pid: int
+    looks: tuple[VportLooks, ...] = ()
+
+
+def examine(abilities: Abilities, network: Network, agent: RunningAgent | None) -> tuple[Finding, ...]:
+    """All findings, in the order of a start: system, kernel, tools, interfaces, what stays unseen, agent."""
+    return (
+        *_system(abilities),
+        *_attaching(abilities),
+        *_tools(abilities),
+        *_interfaces(network),
+        *_unseen(network.links),
+        *_encryption(network),
+        *_agent(agent),
+    )
+
+
+def can_run(findings: Iterable[Finding]) -> bool:
+    """Whether an agent could run here."""
+    return all(finding.verdict is not Verdict.FAIL for finding in findings)
+
+
+def _system(abilities: Abilities) -> Iterable[Finding]:
+    if abilities.kernel_version < OLDEST_KERNEL:
+        yield Finding("kernel", Verdict.FAIL, abilities.kernel_release, "overhop needs Linux 6.1 or later")
+    else:
+        yield Finding("kernel", Verdict.OK, abilities.kernel_release)
+    if abilities.machine == "x86_64":
+        yield Finding("machine", Verdict.OK, abilities.machine)
+    elif abilities.machine == "aarch64":
+        yield Finding(
+            "machine", Verdict.WARN, abilities.machine, "arm64 is untested; please report what you see"
+        )
+    else:
+        yield Finding("machine", Verdict.FAIL, abilities.machine, "only x86-64 and arm64 are known")
+    if abilities.realtime:
+        advice = "a preempted search gives a hop without its trace context (counter scratch_busy)"
+        yield Finding("PREEMPT_RT", Verdict.WARN, "real-time kernel", advice)
+    if abilities.lockdown == "confidentiality":
+        yield Finding(
+            "lockdown", Verdict.NOTE, "confidentiality", "TC programs still load; tracing tools do not"
+        )
+    elif abilities.lockdown is not None:
+        yield Finding("lockdown", Verdict.OK, abilities.lockdown)
+    yield _btf(abilities)
+    yield _jit(abilities)
+
+
+def _btf(abilities: Abilities) -> Finding:
+    if abilities.btf:
+        return Finding("BTF", Verdict.OK, "the kernel describes its types")
+    return Finding("BTF", Verdict.NOTE, "not there", "nothing of overhop needs it; bpftool shows less")
+
+
+def _jit(abilities: Abilities) -> Finding:
+    if abilities.jit is None:
+        return Finding("BPF JIT", Verdict.NOTE, "unknown", "run doctor as root to see it")
+    if abilities.jit:
+        return Finding("BPF JIT", Verdict.OK, "on")
+    return Finding("BPF JIT", Verdict.WARN, "off: several times slower", "sysctl net.core.bpf_jit_enable=1")
+
+
+def _attaching(abilities: Abilities) -> Iterable[Finding]:
+    needed = {"CAP_NET_ADMIN": False, "CAP_BPF": True, "CAP_PERFMON": True}
+    is_admin = "CAP_SYS_ADMIN" in abilities.capabilities
+    lacking = [
+        name
+        for name, admin_will_do in needed.items()
+        if name not in abilities.capabilities and not (admin_will_do and is_admin)
+    ]
+    if lacking:
+        yield Finding("capabilities", Verdict.FAIL, f"without {listed(lacking)}", "run as root or grant them")
+    else:
+        yield Finding("capabilities", Verdict.OK, listed(sorted(needed)))
+    yield _hook(abilities)
+
+
+def _hook(abilities: Abilities) -> Finding:
+    has_tcx = abilities.tcx if abilities.tcx is not None else abilities.kernel_version >= TCX_KERNEL
+    if has_tcx:
+        beside = {True: "; clsact too", False: "; no clsact", None: ""}[abilities.clsact]
+        return Finding("attach", Verdict.OK, f"TCX{beside}")
+    if abilities.clsact:
+        return Finding("attach", Verdict.OK, "clsact (TCX needs 6.6)")
+    if abilities.clsact is None:
+        return Finding("attach", Verdict.NOTE, "clsact unknown", "run doctor as root to see it")
+    advice = "needs CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF (modprobe sch_ingress cls_bpf)"
+    return Finding("attach", Verdict.FAIL, f"neither TCX nor clsact: {abilities.clsact_problem}", advice)
+
+
+def _tools(abilities: Abilities) -> Iterable[Finding]:
+    if abilities.bcc_python is None:
+        advice = "apt install python3-bpfcc (PyPI's bcc is another package)"
+        yield Finding("compiler", Verdict.FAIL, "no Python with bcc", advice)
+    else:
+        yield Finding("compiler", Verdict.OK, f"bcc of {abilities.bcc_python}")
+    if not abilities.system_headers:
+        yield Finding("headers", Verdict.FAIL, "no linux/bpf.h", "apt install linux-libc-dev")
+
+
+def _interfaces(network: Network) -> Iterable[Finding]:
+    yield from _nic(network)
+    vports = [link.name for link in network.links if link.kind == "veth" and link.peer_elsewhere and link.up]
+    if vports:
+        yield Finding("pods", Verdict.OK, f"{len(vports)} interfaces lead elsewhere: {listed(vports, 4)}")
+    else:
+        yield Finding(
+            "pods", Verdict.NOTE, "no veth leads to another namespace", "pods appear when they start"
+        )
+    for link in network.links:
+        if link.kind in OVERLAY_KINDS and link.up:
+            yield _overlay(link)
+
+
+def _nic(network: Network) -> Iterable[Finding]:
+    link = next((link for link in network.links if link.name == network.nic), None)
+    if link is None:
+        advice = "name it: overhop agent --nic NAME"
+        yield Finding("NIC", Verdict.WARN, "no overlay device, no default route", advice)
+        return
+    if link.has_ethernet:
+        yield Finding("NIC", Verdict.OK, f"{link.name} ({network.nic_reason}), MTU {link.mtu_bytes}")
+    else:
+        yield Finding("NIC", Verdict.WARN, f"{link.name} has no Ethernet header", "name another: --nic NAME")
+    off = sorted(name for name, on in network.offloads.items() if not on)
+    if "gro" in off:
+        advice = f"a context beyond the first segment is not found: ethtool -K {link.name} gro on"
+        yield Finding("offloads", Verdict.WARN, f"{listed(off)} off", advice)
+    elif network.offloads:
+        yield Finding("offloads", Verdict.OK, f"{listed(off)} off" if off else "gro, gso, tso on")
+
+
+def _overlay(link: Link) -> Finding:
+    known = DEFAULT_OVERLAY_PORTS.get(link.kind, ())
+    if not link.overlay_port:
+        return Finding("overlay", Verdict.OK, f"{link.name}: {link.kind}, MTU {link.mtu_bytes}")
+    fact = f"{link.name}: {link.kind} on UDP {link.overlay_port}, MTU {link.mtu_bytes}"
+    if link.overlay_port in known:
+        return Finding("overlay", Verdict.OK, fact)
+    option = "vxlan_ports" if link.kind == "vxlan" else "geneve_port"
+    return Finding("overlay", Verdict.WARN, fact, f"not a default port: set program.{option} in the plan")
+
+
+def _unseen(links: Sequence[Link]) -> Iterable[Finding]:
+    """Ways past the hooks (pods that use them show no hops)."""
+    by_index = {link.ifindex: link for link in links}
+    if netkit := [link.name for link in links if link.kind == "netkit"]:
+        yield Finding("netkit", Verdict.WARN, listed(netkit), "netkit has no clsact: these pods show no hops")
+    if cilium := [link.name for link in links if link.name.startswith("cilium_")]:
+        advice = "with bpf_redirect_peer packets to pods pass by vport-out: expect tx, but no rx"
+        yield Finding("Cilium", Verdict.WARN, listed(cilium), advice)
+    direct = [
+        f"{link.name} on {by_index[link.lower_ifindex].name}"
+        for link in links
+        if link.kind in ("macvlan", "ipvlan") and link.lower_ifindex in by_index
+    ]
+    if direct:
+        yield Finding("macvlan", Verdict.WARN, listed(direct), "pods behind it have no host-side interface")
+    if functions := [f"{link.name} ({link.virtual_functions})" for link in links if link.virtual_functions]:
+        yield Finding("SR-IOV", Verdict.NOTE, listed(functions), "pods on a virtual function show no hops")
+    if any(link.name == "kube-ipvs0" for link in links):
+        yield Finding(
+            "kube-proxy", Verdict.NOTE, "IPVS mode", "hops are seen; service names need iptables or nft"
+        )
+
+
+def _encryption(network: Network) -> Iterable[Finding]:
+    advice = "what goes through it is encrypted at the NIC: only local hops are seen"
+    if wireguard := [link.name for link in network.links if link.kind == "wireguard" and link.up]:
+        yield Finding("WireGuard", Verdict.WARN, listed(wireguard), advice)
+    if network.ipsec_states:
+        yield Finding("IPsec", Verdict.WARN, f"{network.ipsec_states} associations", advice)
+
+
+def _agent(agent: RunningAgent | None) -> Iterable[Finding]:
+    if agent is None:
+        yield Finding("agent", Verdict.NOTE, "none runs in this network namespace", "overhop agent")
+        return
+    yield Finding("agent", Verdict.OK, f"runs as pid {agent.pid}")
+    for looks in agent.looks:
+        yield from _blind_vport(looks)
+
+
+def _blind_vport(looks: VportLooks) -> Iterable[Finding]:
+    seen = looks.tls + looks.http2 + looks.requests
+    for count, what in ((looks.tls, "TLS"), (looks.http2, "HTTP/2")):
+        if seen and count / seen >= BLIND_SHARE:
+            fact = f"{100 * count / seen:.0f} % {what}"
+            yield Finding(looks.name, Verdict.WARN, fact, "only cleartext HTTP/1 requests give hops")

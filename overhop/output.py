@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where results go: one console for standard output, JSON as one object a line."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from overhop.text import printable
+
+PIPE_COLUMNS = 120
+"""Width where nobody looks at a terminal and COLUMNS says nothing."""
+
+
+def console() -> Console:
+    """Standard output; colours and width only if it is a terminal (or COLUMNS is set)."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
+    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print for people."""
+    console().print(renderable)
+
+
+def show_json(value: Mapping[str, object]) -> None:
+    """Print for machines: one object on one line, at once."""
+    sys.stdout.write(json.dumps(value, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def plain_table(headers: Sequence[str]) -> Table:
+    """A table without lines: what a pipe gets can be cut and sorted."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        table.add_column(header)
+    return table
+
+
+def literal(text: str, style: str = "") -> Text:
+    """A cell that shows `text` as it is: no markup, no control characters."""
+    return Text(printable(text), style=style)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+from collector.node.links import (
+    Link,
+    default_route_devices,
+    guess_nic,
+    parse_ipsec_states,
+    parse_links,
+    parse_offloads,
+)
+
+LISTING: list[object] = [
+    {"ifindex": 1, "ifname": "lo", "flags": ["LOOPBACK", "UP"], "mtu": 65536, "link_type": "loopback"},
+    {
+        "ifindex": 2,
+        "ifname": "eth0",
+        "flags": ["UP"],
+        "mtu": 1500,
+        "link_type": "ether",
+        "vfinfo_list": [{}, {}],
+    },
+    {
+        "ifindex": 5,
+        "ifname": "flannel.1",
+        "flags": ["UP"],
+        "mtu": 1450,
+        "link_type": "ether",
+        "linkinfo": {"info_kind": "vxlan", "info_data": {"id": 1, "link": "eth0", "port": 8472}},
+    },
+    {
+        "ifindex": 7,
+        "link_index": 2,
+        "ifname": "veth1",
+        "link_netnsid": 0,
+        "flags": ["UP"],
+        "mtu": 1450,
+        "link_type": "ether",
+        "master": "cni0",
+        "linkinfo": {"info_kind": "veth"},
+    },
+    {
+        "ifindex": 8,
+        "ifname": "eth0.7",
+        "link": "eth0",
+        "flags": [],
+        "mtu": 1500,
+        "link_type": "ether",
+        "linkinfo": {"info_kind": "vlan"},
+    },
+    {},
+]
+
+
+def link(name: str, ifindex: int, kind: str = "", lower: int = 0, up: bool = True) -> Link:
+    return Link(ifindex, name, kind, up, 1500, True, False, lower, "", 0, 0)
+
+
+def test_parse_links_reads_kinds_peers_and_ports() -> None:
+    assert parse_links(LISTING) == (
+        Link(1, "lo", "", True, 65536, True, False, 0, "", 0, 0),
+        Link(2, "eth0", "", True, 1500, True, False, 0, "", 2, 0),
+        Link(5, "flannel.1", "vxlan", True, 1450, True, False, 2, "", 0, 8472),
+        Link(7, "veth1", "veth", True, 1450, True, True, 0, "cni0", 0, 0),
+        Link(8, "eth0.7", "vlan", False, 1500, True, False, 2, "", 0, 0),
+    )
+
+
+def test_guess_nic_underlay_of_the_overlay_comes_first() -> None:
+    links = [link("eth0", 2), link("eth1", 3), link("flannel.1", 4, "vxlan", lower=3)]
+    assert guess_nic(links, ["eth0"]) == ("eth1", "underlay of flannel.1")
+
+
+def test_guess_nic_overlay_that_is_down_does_not_count() -> None:
+    links = [link("eth0", 2), link("eth1", 3), link("flannel.1", 4, "vxlan", lower=3, up=False)]
+    assert guess_nic(links, ["eth0"]) == ("eth0", "default route")
+
+
+def test_guess_nic_no_candidate_is_empty() -> None:
+    assert guess_nic([link("lo", 1)], []) == ("", "")
+
+
+def test_default_route_devices_multipath_counts_each_once() -> None:
+    routes = [{"dst": "default", "nexthops": [{"dev": "a"}, {"dev": "b"}]}, {"dst": "default", "dev": "a"}]
+    assert default_route_devices(routes) == ("a", "b")
+
+
+def test_parse_offloads_takes_the_three_that_matter() -> None:
+    text = (
+        "Features for eth0:\ntcp-segmentation-offload: on\n\ttx-tcp-segmentation: on\n"
+        "generic-segmentation-offload: off [requested on]\ngeneric-receive-offload: on\nrx-gro-list: off\n"
+    )
+    assert parse_offloads(text) == {"tso": True, "gso": False, "gro": True}
+    assert parse_offloads(None) == {}
+
+
+def test_parse_ipsec_states_counts_or_is_unknown() -> None:
+    assert parse_ipsec_states("\t SAD count 3\n") == 3
+    assert parse_ipsec_states(None) is None

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+
+import pytest
+from rich.console import Console
+
+from overhop.hops_view import HopRow, HopsView, render
+
+ROWS = (
+    HopRow("rx", "external", "reviews-v1-7d9c8b6f5d-4xk2p", 1200, 31.4, 88.25, 1450.0, ("retransmit 3",)),
+    HopRow("tx", "productpage-v1-6b746f74dc-9rlmh", "reviews-v1-7d9c8b6f5d-4xk2p", 2400, 12.0, 40.0, 99.9),
+)
+
+
+def text_of(view: HopsView, width: int, most_rows: int | None = None) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, markup=True).print(render(view, width, most_rows))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def view_of(rows: tuple[HopRow, ...], lost: dict[str, int] | None = None) -> HopsView:
+    return HopsView(pid=812, nic="eth0", vports=4, interval_s=2.0, rows=rows, lost=lost or {})
+
+
+def test_render_60_columns_fits_and_keeps_both_names() -> None:
+    assert text_of(view_of(ROWS), 60) == [
+        "agent 812 · eth0 and 4 vports · 1,800 hops/s · last 2 s",
+        "kind from → to                            hops p50 µs p99 µs",
+        "tx   product…dc-9rlmh → reviews…5d-4xk2p 2,400   12.0   40.0",
+        "rx   external → reviews-v1-…8b6f5d-4xk2p 1,200   31.4   88.2",
+    ]
+
+
+def test_render_wide_shows_maximum_and_quality() -> None:
+    lines = text_of(view_of(ROWS), 140)
+    assert lines[1].split() == [
+        "kind",
+        "from",
+        "to",
+        "hops",
+        "p50",
+        "µs",
+        "p99",
+        "µs",
+        "max",
+        "µs",
+        "quality",
+    ]
+    assert lines[3].split() == [
+        "rx", "external", "reviews-v1-7d9c8b6f5d-4xk2p", "1,200", "31.4", "88.2", "1,450", "retransmit", "3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_render_any_width_no_line_is_wider(width: int) -> None:
+    hostile = HopRow("forward", "[red]x[/red]" * 20, "y" * 300, 10**9, 1e6, 2e6, 2e6, ("q" * 200,))
+    assert max(len(line) for line in text_of(view_of((*ROWS, hostile)), width)) <= width
+
+
+def test_render_hostile_name_is_shown_as_it_is_without_control_characters() -> None:
+    lines = text_of(view_of((HopRow("rx", "[bold]a", "b\x1b[2J\n", 1, None, None, None),)), 60)
+    assert lines[2].startswith("rx   [bold]a → b\\x1b[2J\\n")
+
+
+def test_render_no_rows_says_so() -> None:
+    assert text_of(view_of(()), 60)[1:] == ["no hop in this interval"]
+
+
+def test_render_more_series_than_room_are_counted() -> None:
+    assert text_of(view_of(ROWS), 60, most_rows=1)[-1] == "and 1 more series"
+
+
+def test_render_lost_hops_are_named() -> None:
+    assert text_of(view_of((), lost={"ring_full": 1234}), 60)[-1] == "lost since start: ring_full 1,234"
+
+
+def test_render_into_a_pipe_has_no_escape_sequences() -> None:
+    assert not any("\x1b" in line for line in text_of(view_of(ROWS, lost={"ring_full": 1}), 60))

@@ -328,10 +328,15 @@ def _connect(load: Load, timeout_s: float) -> socket.socket:
     return sock
 
 
+def run_load(load: Load) -> Outcome:
+    """Send the requests, wait for all answers; failures are in the outcome."""
+    return _Run(load).run()
+
+
 def main() -> None:
     """Carry out the load on standard input."""
     load = Load(**json.load(sys.stdin))
-    sys.stdout.write(_Run(load).run().to_json())
+    sys.stdout.write(run_load(load).to_json())
 
 
 if __name__ == "__main__":

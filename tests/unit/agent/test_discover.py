@@ -1,48 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-from dataclasses import dataclass
-
 import pytest
 
-from agent.discover import DiscoveryError, completed, find_nics, find_vports
+from agent.discover import DiscoveryError, completed, find_nic, find_vports
+from agent.links import ARPHRD_LOOPBACK, Link
 from agent.plan import Plan, VportPlan
 
-
-@dataclass(frozen=True)
-class Link:
-    name: str
-    kind: str = ""
-    link_netnsid: int | None = None
-    is_ethernet: bool = True
-    default_route: bool = False
-
-
-LO = Link("lo", is_ethernet=False)
-ETH0 = Link("eth0", default_route=True)
-ETH1 = Link("eth1")
-BRIDGE = Link("cni0", kind="bridge")
-VXLAN = Link("flannel.1", kind="vxlan")
-POD = Link("veth1a2b", kind="veth", link_netnsid=0)
-LOCAL_VETH = Link("veth-here", kind="veth")
+LO = Link(1, "lo", arphrd=ARPHRD_LOOPBACK)
+ETH0 = Link(2, "eth0")
+ETH1 = Link(3, "eth1")
+BRIDGE = Link(4, "cni0", kind="bridge")
+VXLAN = Link(5, "flannel.1", kind="vxlan")
+POD = Link(6, "veth1a2b", kind="veth", peer_ifindex=2, peer_nsid=0)
+LOCAL_VETH = Link(7, "veth-here", kind="veth", peer_ifindex=8)
 
 
-def test_find_nics_takes_the_devices_of_the_default_route() -> None:
-    assert find_nics([LO, ETH1, ETH0, POD]) == ("eth0",)
-    veth_nic = Link("n1-eth0", kind="veth", link_netnsid=3, default_route=True)
-    assert find_nics([LO, ETH1, veth_nic]) == ("n1-eth0",)
+def test_find_nic_takes_the_device_of_the_default_route() -> None:
+    assert find_nic([LO, ETH1, ETH0, POD], "eth0") == "eth0"
+    assert find_nic([LO, ETH1, POD], "veth1a2b") == "veth1a2b"
 
 
-def test_find_nics_without_default_route_takes_the_only_hardware_device() -> None:
-    assert find_nics([LO, ETH1, BRIDGE, VXLAN, POD]) == ("eth1",)
+def test_find_nic_without_default_route_takes_the_only_hardware_device() -> None:
+    assert find_nic([LO, ETH1, BRIDGE, VXLAN, POD], None) == "eth1"
 
 
-def test_find_nics_with_several_hardware_devices_names_them() -> None:
-    with pytest.raises(DiscoveryError, match=r"several devices could be it: eth1, eth2: name it in the plan"):
-        find_nics([LO, ETH1, Link("eth2")])
+def test_find_nic_with_several_hardware_devices_names_them() -> None:
+    with pytest.raises(DiscoveryError, match=r"several could be it: eth0, eth1: name it in the plan"):
+        find_nic([LO, ETH0, ETH1], None)
 
 
-def test_find_nics_with_none_says_so() -> None:
-    with pytest.raises(DiscoveryError, match="no default route, and no device could be it"):
-        find_nics([LO, POD])
+def test_find_nic_with_none_says_so() -> None:
+    with pytest.raises(DiscoveryError, match="no default route, and no interface is hardware"):
+        find_nic([LO, POD], None)
 
 
 def test_find_vports_takes_veths_into_other_namespaces_only() -> None:
@@ -56,7 +44,7 @@ def test_find_vports_leaves_a_veth_out_that_is_the_nic() -> None:
 
 
 def test_find_vports_of_a_name_with_pattern_characters_fits_only_itself() -> None:
-    (vport,) = find_vports([Link("veth[1]", kind="veth", link_netnsid=0)], [])
+    (vport,) = find_vports([Link(9, "veth[1]", kind="veth", peer_nsid=0)], [])
     plan = Plan(vports=(vport,))
     assert plan.vport_for("veth[1]") == vport
     assert plan.vport_for("veth1") is None
@@ -64,10 +52,10 @@ def test_find_vports_of_a_name_with_pattern_characters_fits_only_itself() -> Non
 
 def test_completed_keeps_what_the_plan_names() -> None:
     plan = Plan(nic=("eth1",), vports=(VportPlan(match="cali*"),))
-    assert completed(plan, [ETH0, POD]) == plan
+    assert completed(plan, [ETH0, POD], "eth0") == plan
 
 
 def test_completed_of_an_empty_plan_finds_both() -> None:
-    assert completed(Plan(), [ETH0, POD]) == Plan(
+    assert completed(Plan(), [ETH0, POD], "eth0") == Plan(
         nic=("eth0",), vports=(VportPlan(match="veth1a2b", pod="veth1a2b"),)
     )

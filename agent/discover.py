@@ -12,21 +12,22 @@ class DiscoveryError(Exception):
     """The interfaces do not say which one is the NIC."""
 
 
-def completed(plan: Plan, links: Sequence[Link], default_route: str | None) -> Plan:
+def completed(plan: Plan, links: Sequence[Link]) -> Plan:
     """`plan` with the NIC and the vports that it does not name.
 
-    `links` are the interfaces of this network namespace, `default_route` the name of the default route's
-    interface. Raises DiscoveryError if no NIC, or more than one, could be meant.
+    `links` are the interfaces of this network namespace (agent.links.links). Raises DiscoveryError if no NIC, or
+    more than one, could be meant.
     """
-    nics = plan.nic or (find_nic(links, default_route),)
+    nics = plan.nic or (find_nic(links),)
     vports = plan.vports or find_vports(links, nics)
     return plan.model_copy(update={"nic": nics, "vports": vports})
 
 
-def find_nic(links: Sequence[Link], default_route: str | None) -> str:
-    """The default route's interface, else the only Ethernet device that is hardware. Raises DiscoveryError."""
-    if default_route is not None:
-        return default_route
+def find_nic(links: Sequence[Link]) -> str:
+    """The default route's interface, else the only Ethernet hardware. Raises DiscoveryError."""
+    routed = next((link.name for link in links if link.default_route), None)
+    if routed is not None:
+        return routed
     hardware = [link.name for link in links if link.arphrd == ARPHRD_ETHER and not link.kind]
     if len(hardware) == 1:
         return hardware[0]
@@ -39,5 +40,5 @@ def find_vports(links: Sequence[Link], nics: Sequence[str]) -> tuple[VportPlan, 
     return tuple(
         VportPlan(match=glob.escape(link.name), pod=link.name)
         for link in links
-        if link.kind == "veth" and link.peer_nsid is not None and link.name not in nics
+        if link.kind == "veth" and link.link_netnsid is not None and link.name not in nics
     )

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remove what a killed agent left in this network namespace: its clsact filters, its qdiscs, its records.
+
+TCX links need no sweeping, they vanish with their process. Nothing is touched that is not ours by handle and
+name (filters) or by record (qdiscs). Can be run again.
+"""
+
+from agent import tc
+from agent.attach import is_ours, remove_own_qdisc
+from agent.links import links
+from agent.lock import AgentLock
+from agent.qdiscs import Records
+
+
+def sweep(lock: AgentLock | None = None, records: Records | None = None) -> list[str]:
+    """What was removed, one line each. Without `lock` the lock is taken for the time of the sweep.
+
+    Raises AlreadyRunning, OSError.
+    """
+    if lock is None:
+        with AgentLock() as taken:
+            return sweep(taken, records)
+    records = records or Records()
+    names = {link.ifindex: link.name for link in links()}
+    removed = [f"record {name}" for name in records.drop_outdated()]
+    for ifindex in tc.clsact_qdiscs():
+        removed += _remove_filters(ifindex, names.get(ifindex, f"interface {ifindex}"))
+    for record in records.all():
+        if remove_own_qdisc(record.ifindex, record.name, records):
+            removed.append(f"{record.name}: clsact qdisc")
+        elif names.get(record.ifindex) != record.name:
+            records.remove(record.ifindex)
+            removed.append(f"record of {record.name}, which is gone")
+    return removed
+
+
+def _remove_filters(ifindex: int, name: str) -> list[str]:
+    ours = [
+        found for parent in (tc.INGRESS, tc.EGRESS) for found in tc.filters(ifindex, parent) if is_ours(found)
+    ]
+    if not ours:
+        return []
+    from agent import netlink
+
+    for found in ours:
+        netlink.del_filter(found)
+    return [f"{name}: {found.label}" for found in ours]

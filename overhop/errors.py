@@ -16,6 +16,7 @@ from overhop.text import printable
 DONE = 0
 FAILED = 1
 USAGE = 2
+OUR_ROOMS = frozenset({"overhop", "agent", "bpf", "collector"})
 
 
 class CommandError(Exception):
@@ -58,19 +59,21 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 def explain(error: BaseException) -> Failure | None:
     """The failure that `error` stands for; None for a defect of ours (write_traceback keeps it)."""
-    from agent.loader import LoaderError
+    from agent.discover import DiscoveryError
     from agent.plan import PlanError
 
     if isinstance(error, CommandError):
         return Failure((one_line(str(error)),), error.exit_code)
-    if isinstance(error, LoaderError):
-        return Failure((one_line(str(error)),), FAILED, error.detail)
     if isinstance(error, PlanError):
         return Failure(tuple(one_line(str(problem)) for problem in error.problems), USAGE)
+    if isinstance(error, DiscoveryError):
+        return Failure((one_line(str(error)),), USAGE)
     if isinstance(error, TyperException):
         return Failure((_usage_line(error),), USAGE if error.exit_code == USAGE else FAILED)
     if isinstance(error, (KeyboardInterrupt, Abort)):
         return Failure(("interrupted",), FAILED)
+    if _is_ours(error):
+        return Failure((one_line(str(error)),), FAILED, tuple(getattr(error, "detail", ())))
     if isinstance(error, OSError):
         return Failure((one_line(_os_error_line(error)),), FAILED)
     return None
@@ -87,6 +90,11 @@ def write_traceback(error: BaseException, directory: str | None = None) -> str:
 def one_line(text: str) -> str:
     """`text` without line ends and control characters."""
     return printable("; ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _is_ours(error: BaseException) -> bool:
+    """An exception type of our rooms is raised on purpose, with a message for people (style rule 18)."""
+    return type(error).__module__.partition(".")[0] in OUR_ROOMS
 
 
 def _defect(error: BaseException, *, debug: bool) -> Failure:

@@ -23,8 +23,16 @@ def console() -> Console:
 
 
 def show(renderable: RenderableType) -> None:
-    """Print for people."""
-    console().print(renderable)
+    """Print for people; into a pipe without the blanks that fill a line."""
+    out = console()
+    if out.is_terminal:
+        out.print(renderable)
+        return
+    with out.capture() as captured:
+        out.print(renderable)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def show_json(value: Mapping[str, object]) -> None:

@@ -2,21 +2,10 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from overhop import logs
-
-
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def test_configure_key_value_writes_extra_fields() -> None:

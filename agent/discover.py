@@ -15,7 +15,7 @@ class DiscoveryError(Exception):
 def completed(plan: Plan, links: Sequence[Link]) -> Plan:
     """`plan` with the NIC and the vports that it does not name.
 
-    `links` are the interfaces of this network namespace (agent.links.links). Raises DiscoveryError if no NIC, or
+    `links` are the interfaces of this network namespace. Raises DiscoveryError if no NIC, or
     more than one, could be meant.
     """
     nics = plan.nic or (find_nic(links),)

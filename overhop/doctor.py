@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node's abilities mean for the agent, and what to do about them. Pure: facts in, findings out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,13 +54,18 @@ class RunningAgent:
     looks: tuple[VportLooks, ...] = ()
 
 
-def examine(abilities: Abilities, network: Network, agent: RunningAgent | None) -> tuple[Finding, ...]:
-    """All findings, in the order of a start: system, kernel, tools, interfaces, what stays unseen, agent."""
+def examine(
+    abilities: Abilities, network: Network, agent: RunningAgent | None, default_nic: str
+) -> tuple[Finding, ...]:
+    """All findings, in the order of a start: system, kernel, tools, interfaces, what stays unseen, agent.
+
+    `default_nic`: what an agent without a plan would take for the NIC.
+    """
     return (
         *_system(abilities),
         *_attaching(abilities),
         *_tools(abilities),
-        *_interfaces(network),
+        *_interfaces(network, default_nic),
         *_unseen(network.links),
         *_encryption(network),
         *_agent(agent),
@@ -150,8 +155,8 @@ def _tools(abilities: Abilities) -> Iterable[Finding]:
         yield Finding("headers", Verdict.FAIL, "no linux/bpf.h", "apt install linux-libc-dev")
 
 
-def _interfaces(network: Network) -> Iterable[Finding]:
-    yield from _nic(network)
+def _interfaces(network: Network, default_nic: str) -> Iterable[Finding]:
+    yield from _nic(network, default_nic)
     vports = [link.name for link in network.links if link.kind == "veth" and link.peer_elsewhere and link.up]
     if vports:
         yield Finding("pods", Verdict.OK, f"{len(vports)} interfaces lead elsewhere: {listed(vports, 4)}")
@@ -164,21 +169,30 @@ def _interfaces(network: Network) -> Iterable[Finding]:
             yield _overlay(link)
 
 
-def _nic(network: Network) -> Iterable[Finding]:
+def _nic(network: Network, default_nic: str) -> Iterable[Finding]:
     link = next((link for link in network.links if link.name == network.nic), None)
     if link is None:
         advice = "name it: overhop agent --nic NAME"
         yield Finding("NIC", Verdict.WARN, "no overlay device, no default route", advice)
         return
-    if link.has_ethernet:
-        yield Finding("NIC", Verdict.OK, f"{link.name} ({network.nic_reason}), MTU {link.mtu_bytes}")
+    fact = f"{link.name} ({network.nic_reason}), MTU {link.mtu_bytes}"
+    if not link.has_ethernet:
+        yield Finding("NIC", Verdict.WARN, f"{fact}: no Ethernet header", "name the device below: --nic NAME")
+    elif link.name != default_nic:
+        by_itself = f"takes {default_nic}" if default_nic else "finds none"
+        advice = f"an agent without a plan {by_itself}: overhop agent --nic {link.name}"
+        yield Finding("NIC", Verdict.WARN, fact, advice)
     else:
-        yield Finding("NIC", Verdict.WARN, f"{link.name} has no Ethernet header", "name another: --nic NAME")
-    off = sorted(name for name, on in network.offloads.items() if not on)
+        yield Finding("NIC", Verdict.OK, fact)
+    yield from _offloads(link.name, network.offloads)
+
+
+def _offloads(nic: str, offloads: Mapping[str, bool]) -> Iterable[Finding]:
+    off = sorted(name for name, on in offloads.items() if not on)
     if "gro" in off:
-        advice = f"a context beyond the first segment is not found: ethtool -K {link.name} gro on"
+        advice = f"a context beyond the first segment is not found: ethtool -K {nic} gro on"
         yield Finding("offloads", Verdict.WARN, f"{listed(off)} off", advice)
-    elif network.offloads:
+    elif offloads:
         yield Finding("offloads", Verdict.OK, f"{listed(off)} off" if off else "gro, gso, tso on")
 
 

@@ -26,7 +26,7 @@ def do_doctor(options: DoctorOptions) -> int:
     from collector.node.links import read_network
     from overhop.running import find_running_agent
 
-    findings = examine(read_abilities(bcc_pythons()), read_network(), find_running_agent())
+    findings = examine(read_abilities(bcc_pythons()), read_network(), find_running_agent(), _default_nic())
     if options.as_json:
         rows = [asdict(finding) for finding in findings]
         output.show_json({"can_run": can_run(findings), "findings": rows})
@@ -34,6 +34,17 @@ def do_doctor(options: DoctorOptions) -> int:
         output.show(table_of(findings))
         output.show(summary_of(findings))
     return errors.DONE if can_run(findings) else errors.FAILED
+
+
+def _default_nic() -> str:
+    """What an agent without a plan would take for the NIC; empty if it could not tell."""
+    from agent.discover import DiscoveryError, find_nic
+    from agent.links import links
+
+    try:
+        return find_nic(links())
+    except DiscoveryError:
+        return ""
 
 
 def table_of(findings: Sequence[Finding]) -> Table:

@@ -37,7 +37,9 @@ NODE = Network((ETH0, POD), "eth0", "default route", {"gro": True, "gso": True, 
 def finding(
     subject: str, abilities: Abilities = GOOD, network: Network = NODE, agent: RunningAgent | None = None
 ) -> Finding | None:
-    return next((found for found in examine(abilities, network, agent) if found.subject == subject), None)
+    return next(
+        (found for found in examine(abilities, network, agent, "eth0") if found.subject == subject), None
+    )
 
 
 def with_links(*links: Link) -> Network:
@@ -45,7 +47,7 @@ def with_links(*links: Link) -> Network:
 
 
 def test_examine_good_node_can_run_without_a_warning() -> None:
-    found = examine(GOOD, NODE, RunningAgent(812))
+    found = examine(GOOD, NODE, RunningAgent(812), "eth0")
     assert {each.verdict for each in found} == {Verdict.OK}
     assert can_run(found)
 
@@ -92,7 +94,7 @@ def test_examine_good_node_can_run_without_a_warning() -> None:
     ],
 )
 def test_examine_what_an_agent_cannot_do_without_fails(abilities: Abilities, expected: Finding) -> None:
-    found = examine(abilities, NODE, None)
+    found = examine(abilities, NODE, None, "eth0")
     assert expected in found
     assert not can_run(found)
 
@@ -159,3 +161,13 @@ def test_examine_vport_with_tls_is_named_with_its_share() -> None:
         "pod a", Verdict.WARN, "98 % TLS", "only cleartext HTTP/1 requests give hops"
     )
     assert finding("pod b", agent=agent) is None
+
+
+def test_examine_nic_that_an_agent_would_not_take_is_a_warning_with_the_option() -> None:
+    node = replace(NODE, nic_reason="underlay of flannel.1")
+    assert Finding(
+        "NIC",
+        Verdict.WARN,
+        "eth0 (underlay of flannel.1), MTU 1500",
+        "an agent without a plan takes ens5: overhop agent --nic eth0",
+    ) in examine(GOOD, node, None, "ens5")

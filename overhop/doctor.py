@@ -157,16 +157,21 @@ def _tools(abilities: Abilities) -> Iterable[Finding]:
 
 def _interfaces(network: Network, default_nic: str) -> Iterable[Finding]:
     yield from _nic(network, default_nic)
-    vports = [link.name for link in network.links if link.kind == "veth" and link.peer_elsewhere and link.up]
-    if vports:
-        yield Finding("pods", Verdict.OK, f"{len(vports)} interfaces lead elsewhere: {listed(vports, 4)}")
-    else:
-        yield Finding(
-            "pods", Verdict.NOTE, "no veth leads to another namespace", "pods appear when they start"
-        )
+    yield _pods([link.name for link in network.links if _leads_elsewhere(link) and link.name != network.nic])
     for link in network.links:
         if link.kind in OVERLAY_KINDS and link.up:
             yield _overlay(link)
+
+
+def _leads_elsewhere(link: Link) -> bool:
+    return link.kind == "veth" and link.peer_elsewhere and link.up
+
+
+def _pods(vports: Sequence[str]) -> Finding:
+    if not vports:
+        return Finding("pods", Verdict.NOTE, "no veth leads to a pod", "pods appear when they start")
+    plural = "s" if len(vports) != 1 else ""
+    return Finding("pods", Verdict.OK, f"{len(vports)} interface{plural} to pods: {listed(vports, 4)}")
 
 
 def _nic(network: Network, default_nic: str) -> Iterable[Finding]:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -155,3 +156,8 @@ def kernel_clock() -> KernelClock:
         tai_offset_ns=timex.tai * 1_000_000_000,
         synchronized=not timex.status & _STA_UNSYNC,
     )
+
+
+def boot_id() -> str:
+    """Names this boot of this machine; nodes with the same one share CLOCK_MONOTONIC. Raises OSError."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -40,11 +40,15 @@ class RecordError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class RecordingHeader:
-    """What is needed to read the records elsewhere. `clock` is the offset when the recording began."""
+    """What is needed to read the records elsewhere.
+
+    `boot_id`: nodes with the same one share CLOCK_MONOTONIC. `clock` is the offset when the recording began.
+    """
 
     spec_digest: str
     source_digest: str
     node: str
+    boot_id: str
     clock: ClockOffset
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a set of raw records says, exactly: counts, quantiles and quality per kind and per series.
 
-Pure, and without Python per record. Quantiles are nearest rank: the smallest measured latency that at least the
+Pure, and without Python per record. Quantiles are nearest rank: the least measured latency that at least the
 given share of hops does not exceed. Retransmitted hops are counted apart and are in no latency.
 """
 

@@ -8,6 +8,7 @@ from agent.clock import (
     Clock,
     ClockOffset,
     KernelClock,
+    boot_id,
     is_step,
     kernel_clock,
     merged,
@@ -107,3 +108,8 @@ def test_kernel_clock_on_this_machine_has_a_plausible_error() -> None:
 def test_tightest_without_brackets_is_refused() -> None:
     with pytest.raises(ValueError, match="min"):
         tightest([], KERNEL)
+
+
+def test_boot_id_is_the_same_at_every_call() -> None:
+    assert len(boot_id()) == 36
+    assert boot_id() == boot_id()

@@ -21,7 +21,7 @@ from agent.record import (
 )
 from bpf.record import RECORD
 
-HEADER = RecordingHeader("spec", "source", "node", ClockOffset(0, 0, 0, 0, 0))
+HEADER = RecordingHeader("spec", "source", "node", "boot", ClockOffset(0, 0, 0, 0, 0))
 
 
 class Agent:

@@ -20,7 +20,7 @@ from agent.recording import (
 )
 from bpf.record import RECORD
 
-HEADER = RecordingHeader("0123456789ab", "ba9876543210", "node-1", ClockOffset(5, 1, 2, 3, 4))
+HEADER = RecordingHeader("0123456789ab", "ba9876543210", "node-1", "boot-1", ClockOffset(5, 1, 2, 3, 4))
 HEADER_SIZE = 256
 
 

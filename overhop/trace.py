@@ -2,7 +2,7 @@
 """One trace's hops in the order in which they happened, over several nodes whose clocks may disagree.
 
 What is certain comes first: on one node the order of its own clock; between nodes that a request leaves (tx)
-before it passes a router (forward) and arrives (rx), the n-th transmission before the n-th arrival. Only where
+before it passes a router (forward) and arrives (rx), the n-th transmission before the n-th arrival. Where
 neither decides, real time does.
 """
 

@@ -51,6 +51,5 @@ def imbalances(counters: Mapping[str, int]) -> dict[str, int]:
     `counters` holds every name of NAMES and `waiting` (slots scanned at the same moment).
     """
     return {
-        total: counters[total] - sum(counters[part] for part in parts)
-        for total, parts in IDENTITIES.items()
+        total: counters[total] - sum(counters[part] for part in parts) for total, parts in IDENTITIES.items()
     }

@@ -69,6 +69,7 @@ class Point(IntEnum):
 
     @property
     def label(self) -> str:
+        """As people and docs write it."""
         return self.name.lower().replace("_", "-")
 
     @property
@@ -87,6 +88,7 @@ class Kind(IntEnum):
 
     @property
     def label(self) -> str:
+        """As people and docs write it."""
         return self.name.lower()
 
 
@@ -101,6 +103,7 @@ class Encap(IntEnum):
 
     @property
     def label(self) -> str:
+        """As people and docs write it."""
         return self.name.lower()
 
 
@@ -114,6 +117,7 @@ class ContextKind(IntEnum):
 
     @property
     def label(self) -> str:
+        """As people and docs write it."""
         return self.name.lower().replace("_", "-")
 
 

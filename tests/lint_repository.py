@@ -19,7 +19,9 @@ PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 
 def tracked_files() -> list[Path]:
     """Every file that git tracks, as paths below ROOT."""
-    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    # git refuses a checkout of somebody else's (CI runs as root) unless told.
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 

@@ -25,7 +25,7 @@ _PRIO: Final = 1
 _PROTOCOL_ALL: Final = 3
 _INGRESS_POINTS: Final = (Point.NIC_IN, Point.VPORT_IN)
 _LOOPBACK_IFINDEX: Final = 1
-_GONE: Final = (errno.ENODEV, errno.ENXIO)
+_GONE: Final = (errno.ENODEV, errno.ENXIO, errno.ENOLINK)
 
 
 class AttachError(Exception):
@@ -212,22 +212,22 @@ def free_prio(present: list[tc.Filter]) -> int:
 
 
 def remove_own_qdisc(ifindex: int, name: str, records: Records) -> bool:
-    """Delete a clsact that we created and that is empty, and its record; whether there was one to delete.
+    """Delete a clsact that we created, if nothing is in it, and its record; whether it was deleted.
 
-    Raises OSError.
+    With a filter of somebody else in it, it is theirs from now on. Raises OSError.
     """
     from agent import netlink
 
     if not records.has(ifindex, name):
         return False
-    if tc.clsact_qdiscs().get(ifindex) != "clsact":
-        records.remove(ifindex)
+    present = [found for parent in (tc.INGRESS, tc.EGRESS) for found in tc.filters(ifindex, parent)]
+    if any(is_ours(found) for found in present):
         return False
-    if any(tc.filters(ifindex, parent) for parent in (tc.INGRESS, tc.EGRESS)):
-        return False
-    netlink.del_clsact(ifindex)
+    is_empty = not present and tc.clsact_qdiscs().get(ifindex) == "clsact"
+    if is_empty:
+        netlink.del_clsact(ifindex)
     records.remove(ifindex)
-    return True
+    return is_empty
 
 
 def _first_tcx(ifindex: int, attach_type: int, own_link_id: int) -> str | None:

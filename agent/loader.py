@@ -236,6 +236,10 @@ def _load_failure(reply: dict[str, Any], lines: list[str]) -> LoaderError:
     if not any(line.startswith("processed ") for line in lines):
         return LoaderError(f"{what}: {name}: {reply['reason']}", lines[-_VERIFIER_LINES:])
     reason = _verifier_reason(lines)
+    if reply["errno"] == errno.EACCES and capabilities.missing():
+        return MissingCapability(
+            f"{what}: {name}: {reason}: {capabilities.advice()}", lines[-_VERIFIER_LINES:]
+        )
     return VerifierError(f"{what}: {name}: the kernel's verifier says: {reason}", lines[-_VERIFIER_LINES:])
 
 

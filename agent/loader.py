@@ -5,6 +5,7 @@ The child (agent/loader_child.py) runs under a Python that has bcc and passes de
 socket. No kernel headers are needed: bpf/include stands in for them, linux-libc-dev gives the rest.
 """
 
+import array
 import errno
 import importlib.util
 import itertools
@@ -171,7 +172,7 @@ def _run_child(python: str, request: dict[str, Any]) -> _Outcome:
             except subprocess.TimeoutExpired:
                 child.kill()
                 raise LoaderError(
-                    f"load: {python} did not finish within {TIMEOUT_S:.0f} s; is the machine overloaded?",
+                    f"load: {python} did not finish within {TIMEOUT_S:g} s; is the machine overloaded?",
                     _kept_text(said.fileno()).splitlines()[-_COMPILER_LINES:],
                 ) from None
         text = _kept_text(said.fileno())
@@ -182,10 +183,14 @@ def _run_child(python: str, request: dict[str, Any]) -> _Outcome:
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """The child's message, which waits in the socket after its exit; empty if it sent none."""
-    message, descriptors, _, _ = socket.recv_fds(
-        channel, _REPLY_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-    )
-    return message, descriptors
+    # Not socket.recv_fds: it ignores its flags (Python 3.11), and the descriptors must be close-on-exec.
+    room = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
+    message, ancillary, _, _ = channel.recvmsg(_REPLY_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for _, kind, data in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return message, descriptors.tolist()
 
 
 def _kept_text(descriptor: int) -> str:

@@ -33,6 +33,7 @@ _SKIP_STATS: Final = 1 << 3
 
 _IFINFO: Final = struct.Struct("=BxHiII")
 _QUEUE_BYTES: Final = 4 << 20
+_SO_RCVBUFFORCE: Final = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class LinkWatch:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, queue_bytes)
+            _set_queue(self._socket, queue_bytes)
             self._socket.bind((0, _RTMGRP_LINK))
             self._known = {link.ifindex: link for link in links()}
         except BaseException:
@@ -211,6 +212,14 @@ class LinkWatch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
+
+
+def _set_queue(channel: socket.socket, queue_bytes: int) -> None:
+    """Beyond net.core.rmem_max with CAP_NET_ADMIN, else up to it: an overrun costs a listing only."""
+    try:
+        channel.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue_bytes)
+    except PermissionError:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, queue_bytes)
 
 
 def _with_peer(link: Link) -> Link:

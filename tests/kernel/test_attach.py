@@ -8,7 +8,7 @@ import pytest
 
 from agent import attach, netlink, tc
 from agent.attach import Attachment, InterfaceGone, NoEthernetHeader
-from agent.links import link_by_name
+from agent.links import link_by_name, links
 from agent.qdiscs import Records
 from bpf import syscall
 from bpf.record import Point
@@ -254,6 +254,24 @@ def test_attach_where_a_filter_of_ours_is_says_how_to_remove_it(wire: Wire, coun
     ):
         attach.attach(wire.link, Point.NIC_IN, counting.program(Point.NIC_IN), "clsact")
     assert not made.is_attached()
+
+
+@both_modes
+def test_many_interfaces_that_come_and_go_leave_nothing(netns: Netns, counting: Counting, mode: str) -> None:
+    netns.ip([f"link add p{n} type veth peer q{n}" for n in range(20)])
+    made = [
+        attach.attach(link, point, counting.program(point), "tcx" if mode == "tcx" else "clsact")
+        for link in links()
+        for point in (Point.VPORT_IN, Point.VPORT_OUT)
+        if link.name.startswith("p")
+    ]
+    assert len(made) == 40
+    netns.ip([f"link del p{n}" for n in range(0, 20, 2)])
+    assert sum(one.is_attached() for one in made) == 20
+    for one in made:
+        one.detach()
+    assert tc.clsact_qdiscs() == {}
+    assert Records().all() == []
 
 
 def test_new_netns_gives_namespaces_that_do_not_see_each_other(new_netns: Callable[[], Netns]) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes of the clsact qdisc and its bpf filters, by pyroute2: for kernels without TCX, before 6.6.
 
-The only place that imports pyroute2; attach and sweep import it when they need it (18 to 24 MB). Not for use inside
-a running asyncio loop. Every function raises OSError with the kernel's number.
+The only place that imports pyroute2; attach and sweep import it when they need it (18 to 24 MB). Not for use
+inside a running asyncio loop. Every function raises OSError with the kernel's number.
 """
 
 from collections.abc import Iterator

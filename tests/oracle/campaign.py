@@ -2,7 +2,7 @@
 """A fuzz campaign: cases, shares of packets, seeds; each share runs in a namespace of its own."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from scapy.utils import wrpcap
 from tests.oracle.cases import Case
 from tests.oracle.expect import Step
 from tests.oracle.generate import Generator, truncations
-from tests.oracle.harness import MAX_TEST_RUN_BYTES, Mismatch, fresh_namespace, is_accepted_by_test_run, rig
+from tests.oracle.harness import MAX_TEST_RUN_BYTES, Mismatch, fresh_namespace, rig
 
 BATCH_STEPS = 256
 
@@ -65,17 +65,13 @@ def run_share(
 def _batches(share: Share) -> Iterator[tuple[int, list[Step]]]:
     """Batch numbers (-1: truncations) and their steps."""
     left = share.packets
-    cut = _accepted(truncations()) if share.has_truncations else iter(())
+    cut = truncations() if share.has_truncations else iter(())
     while left > 0 and (steps := list(islice(cut, BATCH_STEPS))):
         yield -1, steps
         left -= len(steps)
     generator = Generator(share.seed, share.case.spec, MAX_TEST_RUN_BYTES)
     number = share.first_batch
     while left > 0:
-        steps = list(_accepted(generator.batch(number, min(BATCH_STEPS, left))))
+        steps = generator.batch(number, min(BATCH_STEPS, left))
         yield number, steps
-        left, number = left - max(len(steps), 1), number + 1
-
-
-def _accepted(steps: Iterable[Step]) -> Iterator[Step]:
-    return (step for step in steps if is_accepted_by_test_run(step.packet))
+        left, number = left - len(steps), number + 1

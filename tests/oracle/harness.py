@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from struct import pack_into
 from typing import Protocol
 
@@ -22,6 +22,8 @@ from bpf.record import RECORD, WAY
 from tests.oracle.cases import Case
 from tests.oracle.expect import Model, Step
 from tests.oracle.generate import IFINDEXES
+from tests.oracle.packet import Request
+from tests.oracle.taps import Taps
 
 UNSPEC = -1
 MAX_TEST_RUN_BYTES = 3520
@@ -42,6 +44,9 @@ class Transport(Protocol):
 
     has_socket: bool
 
+    def seen(self, step: Step) -> Step | None:
+        """The step as the program sees it; None if it cannot be carried."""
+
     def send(self, step: Step) -> None:
         """Let it pass; raises Mismatch if the verdict or the packet is not as it must be."""
 
@@ -54,6 +59,11 @@ class TestRuns:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
 
+    def seen(self, step: Step) -> Step | None:
+        """Since Linux 6.18 an IP header must be whole where one is announced."""
+        least = {b"\x08\x00": 34, b"\x86\xdd": 54}.get(step.packet[12:14], 14)
+        return step if least <= len(step.packet) <= MAX_TEST_RUN_BYTES else None
+
     def send(self, step: Step) -> None:
         fd = self._loaded.programs[step.point.program]
         run = syscall.prog_test_run(fd, step.packet, context=_context(step))
@@ -61,13 +71,6 @@ class TestRuns:
             raise Mismatch(f"{step.point.program} returned {run.retval}, not {UNSPEC}")
         if run.data_out != step.packet:
             raise Mismatch(f"{step.point.program} changed the packet into {run.data_out.hex()}")
-
-
-def is_accepted_by_test_run(packet: bytes) -> bool:
-    """Whether a test run takes it: since Linux 6.18 an IP header must be whole where one is announced."""
-    if not 14 <= len(packet) <= MAX_TEST_RUN_BYTES:
-        return False
-    return len(packet) >= {b"\x08\x00": 34, b"\x86\xdd": 54}.get(packet[12:14], 14)
 
 
 def _context(step: Step) -> bytes:
@@ -104,6 +107,7 @@ class Rig:
 
         Raises Mismatch with the smallest part of the steps that shows the difference.
         """
+        steps = [step for step in steps if self._transport.seen(step)]
         problem = self._compare(steps)
         if problem:
             raise Mismatch(f"case {self._case.name!r}: " + self._explain(steps, problem))
@@ -129,7 +133,7 @@ class Rig:
             self._ring.read()
             return str(mismatch)
         for step in steps:
-            model.run(step)
+            self._model_run(model, step)
         after = self._counters.read()
         records = self._ring.read()
         self._records = len(records)
@@ -168,11 +172,15 @@ class Rig:
     def _told(self, steps: Sequence[Step]) -> Iterator[str]:
         model = Model(self._case.spec, self._case.vports, self._transport.has_socket)
         for step in steps:
-            outcome = model.run(step)
+            outcome = self._model_run(model, step)
             where = f"{step.point.label} ifindex {step.ifindex} gso {step.gso_size}/{step.gso_segs}"
             yield f"  {where}, {len(step.packet)} bytes: {step.packet.hex()}"
             yield f"    model: {outcome}"
         yield f"  {self._case}"
+
+    def _model_run(self, model: Model, step: Step) -> Request | str | None:
+        seen = self._transport.seen(step)
+        return model.run(seen) if seen else None
 
     def _read_seen(self) -> dict[tuple[int, str], int]:
         counts = {}
@@ -256,13 +264,20 @@ def fresh_namespace() -> Iterator[None]:
 
 @contextmanager
 def rig(case: Case) -> Iterator[Rig]:
-    """The programs of a case, loaded, in front of test runs."""
-    loaded = load(case.spec, extra_defines=case.extra_defines)
-    try:
-        made = Rig(case, loaded, TestRuns(loaded))
-        try:
-            yield made
-        finally:
-            made.close()
-    finally:
-        loaded.close()
+    """The programs of a case, loaded, behind test runs."""
+    with (
+        load(case.spec, extra_defines=case.extra_defines) as loaded,
+        closing(Rig(case, loaded, TestRuns(loaded))) as made,
+    ):
+        yield made
+
+
+@contextmanager
+def live_rig(case: Case) -> Iterator[Rig]:
+    """The programs of a case, loaded, behind TAP devices of this network namespace."""
+    with (
+        load(case.spec, extra_defines=case.extra_defines) as loaded,
+        Taps(loaded) as taps,
+        closing(Rig(case, loaded, taps)) as made,
+    ):
+        yield made

@@ -191,19 +191,25 @@ struct context {
 	__u64 quality;
 };
 
+#define BLOCK 32 /* bytes that are trimmed in one step */
+
 struct scratch {
 	__u64 busy; /* PREEMPT_RT: another task's search on this CPU */
 	__u64 payload; /* offset and bytes of what is searched: through memory, so that */
 	__u64 n; /* the paths of the parser do not multiply in the verifier */
 	__u64 open; /* the field whose line is being read */
-	__u64 empty_line; /* 1: seen */
+	__u64 empty_line; /* its CR */
+	__u64 is_found; /* the walk ended at a valid traceparent */
 	__u64 blanks; /* 1: a value has blanks other than one in front */
-	__u64 start; /* of a walk over the lines */
+	__u64 trim; /* the field whose value is being trimmed, the highest first; 0: done */
 	__u64 at[FIELDS]; /* first byte of the field's name, 0: absent */
 	__u64 from[FIELDS]; /* first byte of its value */
 	__u64 end[FIELDS]; /* the byte behind its value, 0: its CR is not inside */
 	struct context found;
-	__u8 buf[WINDOW + 128]; /* behind n: one line feed, then bytes of earlier packets */
+	struct record record; /* the hop but for its context, so that little else lives during the search */
+	__u64 bits; /* the filter's, of this hop */
+	__u8 before[BLOCK]; /* never blank */
+	__u8 buf[WINDOW + 128]; /* behind n: LF CR LF CR LF, then bytes of earlier packets */
 };
 
 struct owner {
@@ -733,12 +739,24 @@ static __always_inline __u64 first_mark(__u64 marks)
 	return ((marks & -marks) >> 7) * 0x0001020304050607ULL >> 56;
 }
 
-static __always_inline void open_field(struct scratch *s, __u32 field, __u64 at)
+/* Index of the last byte whose high bit is set in `marks` (not 0). */
+static __always_inline __u64 last_mark(__u64 marks)
 {
-	if (s->at[field])
-		return;
-	s->at[field] = at;
-	s->open = field;
+	marks |= marks >> 8;
+	marks |= marks >> 16;
+	marks |= marks >> 32;
+	return ((marks >> 7) * REPEAT(1) >> 56) - 1;
+}
+
+/* 1 if the number is 0, without a branch: clang would make one of what it sees through. */
+static __always_inline __u64 is_zero(__u64 number)
+{
+	__u64 sign = number | -number;
+
+	OPAQUE(sign);
+	sign >>= 63;
+	OPAQUE(sign);
+	return sign ^ 1;
 }
 
 /* Letters compare without case (bit 0x20), everything else exactly. */
@@ -750,204 +768,6 @@ static __always_inline void open_field(struct scratch *s, __u32 field, __u64 at)
 #define SAMPLED_COLON 0x3a64656c706d6173ULL
 #define SPANID_COLON 0x3a64696e617073ULL
 #define FLAGS_COLON 0x3a7367616c66ULL
-
-static __always_inline void open_named(struct scratch *s, const __u8 *line, __u64 at, int w3c)
-{
-	__u64 head = load8(line), rest;
-
-	if (w3c && (head | REPEAT(0x20)) == TRACEPAR) {
-		if ((FIRST(load8(line + 8), 4) | 0x202020) == ENT_COLON)
-			open_field(s, FIELD_W3C, at);
-		return;
-	}
-	if ((CONTEXTS & CONTEXTS_B3) && (FIRST(head, 3) | 0x20) == B3_COLON) {
-		open_field(s, FIELD_B3, at);
-		return;
-	}
-	if (!(CONTEXTS & CONTEXTS_MULTI) || (FIRST(head, 5) | 0x200020) != X_B3_DASH)
-		return;
-	rest = load8(line + 5);
-	head = rest | 0x0020202020202020ULL; /* seven letters */
-	if (head == TRACEID_COLON)
-		open_field(s, FIELD_TRACEID, at);
-	else if (head == SAMPLED_COLON)
-		open_field(s, FIELD_SAMPLED, at);
-	else if ((FIRST(rest, 7) | 0x202020202020ULL) == SPANID_COLON)
-		open_field(s, FIELD_SPANID, at);
-	else if ((FIRST(rest, 6) | 0x2020202020ULL) == FLAGS_COLON)
-		open_field(s, FIELD_FLAGS, at);
-}
-
-/* Every step passes a word without a line end, or a line end and what makes it a line: 3 bytes. */
-#define STEPS (WINDOW / 3 + 4)
-
-/* All offsets in the buffer; more than WINDOW + 16. */
-#define POSITIONS 0x3fff
-
-/*
- * Walks the lines from `s->start`, noting where known fields begin and end, up to the empty line, the
- * end of what was loaded, or (w3c) the end of the traceparent, whose CR it returns; else 0.
- *
- * The mask makes the verifier forget the lower bound of `pos`, which would differ by path: it walks
- * each step once.
- */
-static __always_inline __u64 walk_lines(struct scratch *s, __u64 n, int w3c)
-{
-	__u64 pos, carriage, pair;
-	const __u8 *at;
-
-	FORGET_MEMORY();
-	pos = s->start;
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < STEPS; i++) {
-		OPAQUE(pos);
-		pos &= POSITIONS;
-		OPAQUE(pos);
-		if (pos >= n)
-			return 0;
-		at = s->buf + pos;
-		carriage = load8(at) ^ REPEAT('\r');
-		if (!zero_bytes(carriage)) {
-			pos += 8;
-			continue;
-		}
-		pair = zero_bytes(carriage | (load8(at + 1) ^ REPEAT('\n')));
-		if (!pair) {
-			pos += 8;
-			continue;
-		}
-		pos += first_mark(pair);
-		OPAQUE(pos);
-		if (pos >= n)
-			return 0;
-		s->end[s->open & (FIELDS - 1)] = pos;
-		if (w3c && s->open == FIELD_W3C)
-			return pos;
-		s->open = FIELD_NONE;
-		at = s->buf + pos + 2;
-		if (FIRST(load8(at), 2) == 0x0a0d) {
-			s->empty_line = pos + 2 < n;
-			return 0;
-		}
-		open_named(s, at, pos + 2, w3c);
-		pos += 3;
-	}
-	return 0;
-}
-
-static __always_inline int is_blank(__u8 byte)
-{
-	return byte == ' ' || byte == '\t';
-}
-
-/* High bits exactly where a byte is neither SP nor HTAB. */
-static __always_inline __u64 not_blank(__u64 word)
-{
-	return ~(zero_bytes_exact(word ^ REPEAT(' ')) | zero_bytes_exact(word ^ REPEAT('\t'))) & HIGH_BITS;
-}
-
-/* Number of bytes behind the last mark, 8 without any. */
-static __always_inline __u64 behind_last_mark(__u64 marks)
-{
-	marks |= marks >> 8;
-	marks |= marks >> 16;
-	marks |= marks >> 32;
-	return ((~marks & HIGH_BITS) >> 7) * REPEAT(1) >> 56;
-}
-
-/*
- * An offset read from memory, made known to the verifier as at most WINDOW. The asm keeps clang from
- * merging two comparisons into one on a difference, of which the verifier learns nothing (6.18:
- * "unbounded memory access").
- */
-static __always_inline __u64 bounded(__u64 offset)
-{
-	OPAQUE(offset);
-	if (offset > WINDOW)
-		offset = 0;
-	OPAQUE(offset);
-	return offset;
-}
-
-/*
- * Trims blanks at both ends of all values. One loop over all fields: they do not overlap, so that
- * the window bounds its length.
- */
-static __always_inline void trim_values(struct scratch *s)
-{
-	__u64 field = 1, trailing = 0, from, end, skip;
-
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < WINDOW / 8 + 3 * FIELDS; i++) {
-		if (field >= FIELDS)
-			return;
-		from = bounded(s->from[field]);
-		end = bounded(s->end[field]);
-		if (from >= end || end < 8) {
-			field++;
-			trailing = 0;
-			continue;
-		}
-		if (!trailing) {
-			skip = not_blank(load8(s->buf + from));
-			skip = skip ? first_mark(skip) : 8;
-			s->from[field] = from + skip;
-			trailing = skip < 8;
-			continue;
-		}
-		skip = behind_last_mark(not_blank(load8(s->buf + end - 8)));
-		s->end[field] = end - skip;
-		if (skip < 8) {
-			field++;
-			trailing = 0;
-		}
-	}
-}
-
-/* Sets where the value of a complete field begins, and notes blanks other than one in front. */
-static __always_inline void begin_value(struct scratch *s, __u32 field, __u64 name_bytes)
-{
-	__u64 from = bounded(s->at[field]), end = bounded(s->end[field]);
-
-	if (!end)
-		return;
-	from += name_bytes;
-	if (s->buf[from] == ' ')
-		from++;
-	s->from[field] = from;
-	if (is_blank(s->buf[from]) || is_blank(s->buf[end - 1]))
-		s->blanks = 1;
-}
-
-static __always_inline void begin_values(struct scratch *s, int w3c)
-{
-	s->blanks = 0;
-	if (w3c) {
-		begin_value(s, FIELD_W3C, sizeof("traceparent"));
-	} else {
-		begin_value(s, FIELD_B3, sizeof("b3"));
-		begin_value(s, FIELD_TRACEID, sizeof("x-b3-traceid"));
-		begin_value(s, FIELD_SPANID, sizeof("x-b3-spanid"));
-		begin_value(s, FIELD_SAMPLED, sizeof("x-b3-sampled"));
-		begin_value(s, FIELD_FLAGS, sizeof("x-b3-flags"));
-	}
-	FORGET_MEMORY();
-	if (s->blanks)
-		trim_values(s);
-	FORGET_MEMORY();
-}
-
-/* The value's first byte, and its length in `bytes` (0 if the field is not complete). */
-static __always_inline const __u8 *value(struct scratch *s, __u32 field, __u64 *bytes)
-{
-	__u64 from = bounded(s->from[field]), end = s->end[field];
-
-	*bytes = 0;
-	if (!end || from > end)
-		return s->buf;
-	*bytes = end - from;
-	return s->buf + from;
-}
 
 /* High bits where a byte is at least `least` (7 bits); the word's own high bits must be 0. */
 static __always_inline __u64 at_least(__u64 word, __u64 least)
@@ -988,29 +808,318 @@ static __always_inline int has_ids(const struct context *x)
 	return (x->trace_id[0] | x->trace_id[1]) && x->span_id;
 }
 
-/* W3C Trace Context, section 3.2.2: version 00, and how to read later ones. */
+/* Version and flags of a traceparent's first 55 bytes, and zeros, as eight hex digits. */
+static __always_inline __u64 w3c_ends(const __u8 *v)
+{
+	return (__u64)v[0] | (__u64)v[1] << 8 | (__u64)v[53] << 16 | (__u64)v[54] << 24 | 0x3030303000000000ULL;
+}
+
+/* Are 55 bytes a traceparent? W3C Trace Context, section 3.2.2. In one number, for one branch. */
+static __always_inline int is_w3c(const __u8 *v)
+{
+	__u64 ends = w3c_ends(v), trace0 = load8(v + 3), trace1 = load8(v + 11), trace2 = load8(v + 19),
+	      trace3 = load8(v + 27), span0 = load8(v + 36), span1 = load8(v + 44), zeros = REPEAT('0'), wrong;
+
+	wrong = HIGH_BITS ^ (hex_marks(ends, 0) & hex_marks(trace0, 0) & hex_marks(trace1, 0) &
+			     hex_marks(trace2, 0) & hex_marks(trace3, 0) & hex_marks(span0, 0) &
+			     hex_marks(span1, 0));
+	wrong |= (v[2] ^ '-') | (v[35] ^ '-') | (v[52] ^ '-');
+	wrong |= is_zero((trace0 ^ zeros) | (trace1 ^ zeros) | (trace2 ^ zeros) | (trace3 ^ zeros));
+	wrong |= is_zero((span0 ^ zeros) | (span1 ^ zeros));
+	wrong |= is_zero((ends & 0xffff) ^ 0x6666); /* version ff */
+	OPAQUE(wrong);
+	return !wrong;
+}
+
+/* The context in a valid traceparent. */
+static __always_inline void take_w3c(struct context *x, const __u8 *v, __u64 at)
+{
+	__u64 unused = 0;
+
+	x->trace_id[0] = unhex16(v + 3, 0, &unused);
+	x->trace_id[1] = unhex16(v + 19, 0, &unused);
+	x->span_id = unhex16(v + 36, 0, &unused);
+	x->flags = unhex(w3c_ends(v)) >> 8 & 0xff;
+	x->offset = at;
+	x->kind = CONTEXT_W3C;
+}
+
+/*
+ * A line that begins with "tracepar". True if it is a traceparent as everybody writes it (at most
+ * one space, 55 bytes, CR) and valid: the search is over. Any other is kept for later.
+ */
+static __always_inline int open_w3c(struct scratch *s, const __u8 *line, __u64 at)
+{
+	const __u8 *v = line + sizeof("traceparent");
+
+	if ((FIRST(load8(line + 8), 4) | 0x202020) != ENT_COLON || s->at[FIELD_W3C])
+		return 0;
+	s->at[FIELD_W3C] = at;
+	s->open = FIELD_W3C;
+	at += sizeof("traceparent") + 55;
+	if (v[0] == ' ') {
+		v++;
+		at++;
+	}
+	if (v[55] != '\r' || v[56] != '\n' || !is_w3c(v))
+		return 0;
+	s->is_found = 1;
+	s->from[FIELD_W3C] = at - 55;
+	s->end[FIELD_W3C] = at;
+	return 1;
+}
+
+/* "x-b" or "b3:"; one number, for one branch. */
+static __always_inline __u64 may_be_b3(__u64 head)
+{
+	__u64 multi = is_zero((FIRST(head, 3) | 0x200020) ^ FIRST(X_B3_DASH, 3));
+	__u64 single = is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON);
+
+	OPAQUE(multi);
+	OPAQUE(single);
+	multi |= single;
+	OPAQUE(multi);
+	return multi;
+}
+
+/* Opens the B3 field that the line begins with, if it is the first of its name. Without a branch: see walk_lines(). */
+static __always_inline void open_b3(struct scratch *s, const __u8 *line, __u64 head, __u64 at)
+{
+	__u64 rest = load8(line + 5), field = 0, seen, prefix, fresh;
+	__u64 seven = rest | 0x0020202020202020ULL; /* seven letters, then ':' */
+
+	prefix = (FIRST(head, 5) | 0x200020) ^ X_B3_DASH;
+	if (CONTEXTS & CONTEXTS_B3)
+		field = is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON) * FIELD_B3;
+	if (CONTEXTS & CONTEXTS_MULTI) {
+		field += is_zero(prefix | (seven ^ TRACEID_COLON)) * FIELD_TRACEID;
+		field += is_zero(prefix | (seven ^ SAMPLED_COLON)) * FIELD_SAMPLED;
+		field += is_zero(prefix | ((FIRST(rest, 7) | 0x202020202020ULL) ^ SPANID_COLON)) * FIELD_SPANID;
+		field += is_zero(prefix | ((FIRST(rest, 6) | 0x2020202020ULL) ^ FLAGS_COLON)) * FIELD_FLAGS;
+	}
+	OPAQUE(field);
+	field &= FIELDS - 1;
+	OPAQUE(field);
+	seen = s->at[field];
+	fresh = -is_zero(seen);
+	s->at[field] = seen | (at & fresh);
+	s->open = field & fresh;
+}
+
+/*
+ * A word with several line ends: lines of at most four bytes between them. Such a line can be a b3
+ * without ids, or the empty line; the latter ends the search.
+ */
+static __always_inline int short_lines(struct scratch *s, __u64 at, __u64 marks, __u64 first)
+{
+	__u64 line = at + first + 2, empty = marks & marks >> 16;
+
+	if ((CONTEXTS & CONTEXTS_B3) && (FIRST(load8(s->buf + line), 3) | 0x20) == B3_COLON && !s->at[FIELD_B3] &&
+	    !(empty >> (first * 8) & 0x80)) {
+		s->at[FIELD_B3] = line;
+		s->end[FIELD_B3] = at + first_mark(marks & (marks - 1));
+	}
+	if (!empty)
+		return 0;
+	s->empty_line = at + first_mark(empty) + 2;
+	return 1;
+}
+
+/*
+ * Walks the lines, a word a step, noting where the first field of each name begins and ends, up to
+ * the empty line (behind what was loaded there is one) or to a valid traceparent.
+ *
+ * The shape is for the verifier. It explores what falls through first and keeps a state to prune by
+ * once in 100 instructions or 20 jumps of a loop, at the next jump or label. So the longest way
+ * through a step (LIKELY) is over 100 instructions, falls through, and has no label between its last
+ * test and the end of the step, which every other way reaches too: each is explored once per step.
+ * And there may be 8192 jumps on the way to the end: seven a step.
+ */
+static __always_inline void walk_lines(struct scratch *s)
+{
+	__u64 carriage, marks, first, last, head, is_single, differs;
+	const __u8 *line;
+
+#pragma clang loop unroll(disable)
+	for (__u64 at = 0; at < WINDOW + 8; at += 8) {
+		const __u8 *word = s->buf + at;
+
+		carriage = load8(word) ^ REPEAT('\r');
+		if (!zero_bytes(carriage))
+			continue;
+		marks = zero_bytes_exact(carriage | (load8(word + 1) ^ REPEAT('\n')));
+		if (!marks)
+			continue;
+		first = first_mark(marks) & 7;
+		s->end[s->open & (FIELDS - 1)] = at + first;
+		s->open = FIELD_NONE;
+		is_single = is_zero(marks & (marks - 1));
+		if (!is_single && short_lines(s, at, marks, first))
+			return;
+		last = last_mark(marks) & 7;
+		line = word + last + 2;
+		head = load8(line);
+		if (FIRST(head, 2) == 0x0a0d) {
+			s->empty_line = at + last + 2;
+			return;
+		}
+		differs = (head | REPEAT(0x20)) ^ TRACEPAR;
+		OPAQUE(differs);
+		if (!(CONTEXTS & CONTEXTS_W3C) || differs) {
+			if (may_be_b3(head))
+				open_b3(s, line, head, at + last + 2);
+		} else if (open_w3c(s, line, at + last + 2)) {
+			return;
+		}
+	}
+}
+
+static __always_inline int is_blank(__u8 byte)
+{
+	return byte == ' ' || byte == '\t';
+}
+
+/* High bits exactly where a byte is neither SP nor HTAB. */
+static __always_inline __u64 not_blank(__u64 word)
+{
+	return ~(zero_bytes_exact(word ^ REPEAT(' ')) | zero_bytes_exact(word ^ REPEAT('\t'))) & HIGH_BITS;
+}
+
+/* Blanks at the beginning of a block. */
+static __always_inline __u64 leading_blanks(const __u8 *block)
+{
+	__u64 blanks = 0, marks;
+
+#pragma unroll
+	for (int i = 0; i < BLOCK / 8; i++) {
+		marks = not_blank(load8(block + i * 8));
+		if (marks)
+			return blanks + first_mark(marks);
+		blanks += 8;
+	}
+	return blanks;
+}
+
+/* Blanks at the end of a block. */
+static __always_inline __u64 trailing_blanks(const __u8 *block)
+{
+	__u64 blanks = 0, marks;
+
+#pragma unroll
+	for (int i = BLOCK / 8 - 1; i >= 0; i--) {
+		marks = not_blank(load8(block + i * 8));
+		if (marks)
+			return blanks + 7 - last_mark(marks);
+		blanks += 8;
+	}
+	return blanks;
+}
+
+/*
+ * An offset read from memory, made known to the verifier as at most WINDOW. The asm keeps clang from
+ * merging two comparisons into one on a difference, of which the verifier learns nothing (6.18:
+ * "unbounded memory access").
+ */
+static __always_inline __u64 bounded(__u64 offset)
+{
+	OPAQUE(offset);
+	if (offset > WINDOW)
+		offset = 0;
+	OPAQUE(offset);
+	return offset;
+}
+
+/*
+ * Trims blanks at both ends of all values, a block of a field a step. The fields do not overlap, so
+ * that the window bounds the number of steps.
+ */
+static __always_inline void trim_values(struct scratch *s)
+{
+	__u64 field, from, end, leading, trailing;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < WINDOW / BLOCK + 2 * FIELDS; i++) {
+		FORGET_MEMORY();
+		field = s->trim & (FIELDS - 1);
+		if (!field)
+			return;
+		from = bounded(s->from[field]);
+		end = bounded(s->end[field]);
+		leading = leading_blanks(s->buf + from);
+		trailing = trailing_blanks(s->buf + end - BLOCK);
+		if (from >= end) {
+			s->trim = field - 1;
+			continue;
+		}
+		s->from[field] = from + leading;
+		s->end[field] = end - trailing;
+		if (leading < BLOCK && trailing < BLOCK)
+			s->trim = field - 1;
+	}
+}
+
+/* A field whose line end lies behind what was loaded is not there. */
+static __always_inline void drop_incomplete(struct scratch *s, __u64 n)
+{
+#pragma unroll
+	for (int i = 1; i < FIELDS; i++)
+		s->end[i] = s->end[i] < n ? s->end[i] : 0;
+}
+
+/* Sets where the value of a complete field begins, and notes blanks other than one in front. */
+static __always_inline void begin_value(struct scratch *s, __u32 field, __u64 name_bytes)
+{
+	__u64 from = bounded(s->at[field]), end = bounded(s->end[field]);
+
+	if (!end)
+		return;
+	from += name_bytes;
+	if (s->buf[from] == ' ')
+		from++;
+	s->from[field] = from;
+	if (is_blank(s->buf[from]) || is_blank(s->buf[end - 1]))
+		s->blanks = 1;
+}
+
+static __always_inline void begin_values(struct scratch *s)
+{
+	s->blanks = 0;
+	begin_value(s, FIELD_W3C, sizeof("traceparent"));
+	begin_value(s, FIELD_B3, sizeof("b3"));
+	begin_value(s, FIELD_TRACEID, sizeof("x-b3-traceid"));
+	begin_value(s, FIELD_SPANID, sizeof("x-b3-spanid"));
+	begin_value(s, FIELD_SAMPLED, sizeof("x-b3-sampled"));
+	begin_value(s, FIELD_FLAGS, sizeof("x-b3-flags"));
+	FORGET_MEMORY();
+	s->trim = FIELDS - 1;
+	if (s->blanks)
+		trim_values(s);
+	FORGET_MEMORY();
+}
+
+/* The value's first byte, and its length in `bytes` (0 if the field is not complete). */
+static __always_inline const __u8 *value(struct scratch *s, __u32 field, __u64 *bytes)
+{
+	__u64 from = bounded(s->from[field]), end = s->end[field];
+
+	*bytes = 0;
+	if (!end || from > end)
+		return s->buf;
+	*bytes = end - from;
+	return s->buf + from;
+}
+
+/* Version 00 has 55 bytes; a later one may go on behind a dash. */
 static __always_inline int find_w3c(struct scratch *s, struct context *x)
 {
-	__u64 bytes, valid = HIGH_BITS, rest;
+	__u64 bytes;
 	const __u8 *v = value(s, FIELD_W3C, &bytes);
 
-	if (bytes < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-')
+	if (bytes < 55 || !is_w3c(v))
 		return 0;
-	rest = (__u64)v[0] | (__u64)v[1] << 8 | (__u64)v[53] << 16 | (__u64)v[54] << 24 | 0x3030303000000000ULL;
-	valid &= hex_marks(rest, 0);
-	x->trace_id[0] = unhex16(v + 3, 0, &valid);
-	x->trace_id[1] = unhex16(v + 19, 0, &valid);
-	x->span_id = unhex16(v + 36, 0, &valid);
-	if (valid != HIGH_BITS || !has_ids(x))
+	if (bytes > 55 && ((v[0] == '0' && v[1] == '0') || v[55] != '-'))
 		return 0;
-	rest = unhex(rest);
-	if ((rest & 0xff) == 0xff)
-		return 0;
-	if (bytes > 55 && (!(rest & 0xff) || v[55] != '-'))
-		return 0;
-	x->kind = CONTEXT_W3C;
-	x->offset = s->at[FIELD_W3C];
-	x->flags = rest >> 8 & 0xff;
+	take_w3c(x, v, s->at[FIELD_W3C]);
 	return 1;
 }
 
@@ -1099,31 +1208,17 @@ static __always_inline int is_bad_b3(struct scratch *s)
 
 static __always_inline void find_context(struct scratch *s, __u64 n, struct context *x)
 {
-	__u64 resume;
-
-	s->start = 0;
-	if (CONTEXTS & CONTEXTS_W3C) {
-		resume = walk_lines(s, n, 1);
-		if (resume) {
-			begin_values(s, 1);
-			if (find_w3c(s, x))
-				return;
-			s->open = FIELD_NONE;
-			s->start = resume;
-			if (CONTEXTS != CONTEXTS_W3C)
-				walk_lines(s, n, 0);
-		}
-	} else {
-		walk_lines(s, n, 0);
-	}
+	walk_lines(s);
 	FORGET_MEMORY();
-	if (CONTEXTS != CONTEXTS_W3C) {
-		begin_values(s, 0);
-		if (find_b3(s, x) || find_multi(s, x))
-			return;
+	if (s->is_found && s->end[FIELD_W3C] < n) {
+		take_w3c(x, s->buf + bounded(s->from[FIELD_W3C]), s->at[FIELD_W3C]);
+		return;
 	}
-	x->kind = CONTEXT_NONE;
-	if (!s->empty_line)
+	drop_incomplete(s, n);
+	begin_values(s);
+	if (find_w3c(s, x) || find_b3(s, x) || find_multi(s, x))
+		return;
+	if (s->empty_line >= n)
 		x->quality |= QUALITY_WINDOW_EXCEEDED;
 	if (s->end[FIELD_W3C] || s->end[FIELD_TRACEID] || s->end[FIELD_SPANID] || is_bad_b3(s))
 		x->quality |= QUALITY_BAD_CONTEXT;
@@ -1142,14 +1237,20 @@ static __always_inline void search(struct __sk_buff *skb, struct scratch *s)
 		s->end[i] = 0;
 	}
 	s->open = FIELD_NONE;
-	s->empty_line = 0;
+	s->empty_line = WINDOW;
+	s->is_found = 0;
 	x->kind = CONTEXT_NONE;
 	x->quality = 0;
 	if (n < 4 || n > WINDOW) /* never: a request start has 4 bytes; 6.1 wants to see the bounds here */
 		return;
 	if (load_bytes(skb, offset, s->buf, n))
 		return;
+	/* Ends a line whose CR is the last byte loaded, and then the search. */
 	s->buf[n] = '\n';
+	s->buf[n + 1] = '\r';
+	s->buf[n + 2] = '\n';
+	s->buf[n + 3] = '\r';
+	s->buf[n + 4] = '\n';
 	find_context(s, n, x);
 }
 
@@ -1412,7 +1513,7 @@ static __always_inline int is_sampled_out(const struct context *x, __u64 bits)
 {
 	__u64 shift = bits >> META_SAMPLE_SHIFT & 15, hash;
 
-	if (!x || x->kind == CONTEXT_NONE)
+	if (x->kind == CONTEXT_NONE)
 		return (bits & META_REQUIRE_SAMPLED) != 0;
 	if ((bits & META_REQUIRE_SAMPLED) && !(x->flags & 1))
 		return 1;
@@ -1422,9 +1523,8 @@ static __always_inline int is_sampled_out(const struct context *x, __u64 bits)
 	return hash >> (64 - shift) != 0;
 }
 
-/* This CPU's scratch with the context found, or nothing (counted) while another task uses it. */
-static __always_inline struct scratch *context_of(struct __sk_buff *skb, const struct packet *p,
-						  struct counters *c)
+/* This CPU's scratch, or nothing (counted) while another task uses it. */
+static __always_inline struct scratch *acquire_scratch(struct counters *c)
 {
 	__u32 zero = 0;
 	struct scratch *s = oh_scratch.lookup(&zero);
@@ -1435,17 +1535,12 @@ static __always_inline struct scratch *context_of(struct __sk_buff *skb, const s
 		c->scratch_busy++;
 		return 0;
 	}
-	s->payload = p->payload;
-	s->n = p->payload_len < WINDOW ? p->payload_len : WINDOW;
-	FORGET_MEMORY();
-	search(skb, s);
 	return s;
 }
 
 static __always_inline void release_scratch(struct scratch *s)
 {
-	if (s)
-		*(volatile __u64 *)&s->busy = 0;
+	*(volatile __u64 *)&s->busy = 0;
 }
 
 static __always_inline int differs(const __u32 *one, const __u32 *two)
@@ -1467,36 +1562,20 @@ static __always_inline __u64 kind_of(__u64 first_point, __u64 second_point)
 	return first_point == NIC_IN ? KIND_FORWARD : KIND_TX;
 }
 
-static __always_inline void fill_context(struct record *r, const struct context *x)
-{
-	if (!x || x->kind == CONTEXT_NONE) {
-		r->trace_id[0] = r->trace_id[1] = r->span_id = 0;
-		r->context_offset = 0;
-		r->trace_flags = 0;
-		r->quality = x ? x->quality : QUALITY_WINDOW_EXCEEDED;
-		return;
-	}
-	r->trace_id[0] = x->trace_id[0];
-	r->trace_id[1] = x->trace_id[1];
-	r->span_id = x->span_id;
-	r->context_offset = x->offset;
-	r->trace_flags = x->flags;
-	r->encap_context = x->kind << 4;
-	r->quality = x->quality;
-}
-
+/* The hop but for its context. */
 static __always_inline void fill(struct record *r, struct __sk_buff *skb, const struct packet *p,
-				 const struct stamp *stamp, const struct context *x, __u64 now, __u64 point)
+				 const struct stamp *stamp, __u64 now, __u64 point)
 {
-	r->encap_context = 0;
-	fill_context(r, x);
+	__u64 quality = 0;
+
 	if (stamp->meta & META_RETRANSMIT)
-		r->quality |= QUALITY_RETRANSMIT;
+		quality |= QUALITY_RETRANSMIT;
 	if (stamp->dport != p->dport || differs(stamp->dst, p->dst))
-		r->quality |= QUALITY_DNAT;
+		quality |= QUALITY_DNAT;
 	if (stamp->sport != p->sport || stamp->src_hash != p->src_hash)
-		r->quality |= QUALITY_SNAT;
+		quality |= QUALITY_SNAT;
 	r->second_ns = now;
+	r->trace_id[0] = r->trace_id[1] = r->span_id = 0;
 	copy_address(r->src, p->src);
 	copy_address(r->dst, p->dst);
 	copy_address(r->dst_before_nat, stamp->dst);
@@ -1512,18 +1591,22 @@ static __always_inline void fill(struct record *r, struct __sk_buff *skb, const 
 	r->dport = p->dport;
 	r->sport_before_nat = stamp->sport;
 	r->dport_before_nat = stamp->dport;
+	r->context_offset = 0;
 	r->segments = skb->gso_segs ? skb->gso_segs : 1;
 	r->kind_message = kind_of(stamp->meta >> META_POINT_SHIFT & 1, point);
-	r->encap_context |= p->encap ? p->encap : stamp->meta >> META_ENCAP_SHIFT & 7;
+	r->encap_context = p->encap ? p->encap : stamp->meta >> META_ENCAP_SHIFT & 7;
+	r->trace_flags = 0;
+	r->quality = quality;
 }
 
-/* Exactly one of sampled_out, ring_full and records. */
-static __always_inline void emit(struct __sk_buff *skb, const struct packet *p, const struct stamp *stamp,
-				 const struct context *x, __u64 bits, __u64 now, __u64 point, struct counters *c)
+/* Where the search buffer is in use: the hop without its context. */
+static __always_inline void emit_without_context(struct __sk_buff *skb, const struct packet *p,
+						 const struct stamp *stamp, __u64 now, __u64 point, __u64 bits,
+						 struct counters *c)
 {
 	struct record *r;
 
-	if (FILTER && is_sampled_out(x, bits)) {
+	if (bits & META_REQUIRE_SAMPLED) {
 		c->sampled_out++;
 		return;
 	}
@@ -1532,9 +1615,35 @@ static __always_inline void emit(struct __sk_buff *skb, const struct packet *p, 
 		c->ring_full++;
 		return;
 	}
-	fill(r, skb, p, stamp, x, now, point);
+	fill(r, skb, p, stamp, now, point);
+	r->quality |= QUALITY_WINDOW_EXCEEDED;
 	oh_ring.ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	c->records++;
+}
+
+/* The hop in scratch with its context: exactly one of sampled_out, ring_full and records. */
+static __always_inline void emit(struct scratch *s, struct counters *c)
+{
+	struct record *r = &s->record;
+	struct context *x = &s->found;
+
+	if (FILTER && is_sampled_out(x, s->bits)) {
+		c->sampled_out++;
+		return;
+	}
+	r->quality |= x->quality;
+	if (x->kind != CONTEXT_NONE) {
+		r->trace_id[0] = x->trace_id[0];
+		r->trace_id[1] = x->trace_id[1];
+		r->span_id = x->span_id;
+		r->context_offset = x->offset;
+		r->encap_context |= x->kind << 4;
+		r->trace_flags = x->flags;
+	}
+	if (oh_ring.ringbuf_output(r, sizeof(*r), BPF_RB_NO_WAKEUP))
+		c->ring_full++;
+	else
+		c->records++;
 }
 
 /* What becomes of a taken stamp: filtered, or what emit() says. */
@@ -1550,8 +1659,18 @@ static __always_inline void report(struct __sk_buff *skb, const struct packet *p
 		c->filtered++;
 		return;
 	}
-	s = context_of(skb, p, c);
-	emit(skb, p, stamp, s ? &s->found : 0, bits, now, point, c);
+	s = acquire_scratch(c);
+	if (!s) {
+		emit_without_context(skb, p, stamp, now, point, bits, c);
+		return;
+	}
+	fill(&s->record, skb, p, stamp, now, point);
+	s->bits = bits;
+	s->payload = p->payload;
+	s->n = p->payload_len < WINDOW ? p->payload_len : WINDOW;
+	FORGET_MEMORY();
+	search(skb, s);
+	emit(s, c);
 	release_scratch(s);
 }
 

@@ -4,12 +4,12 @@
 import errno
 import socket
 import struct
+import threading
 from types import TracebackType
 from typing import Final, Self
 
 _NAME: Final = "\0overhop-agent"
-_BACKLOG: Final = 4096
-"""Each refused start stays in the queue; behind that many the holder's pid is no longer told."""
+_BACKLOG: Final = 64
 
 
 class AlreadyRunning(Exception):  # noqa: N818 (says what is the case)
@@ -35,11 +35,28 @@ class AgentLock:
             self._socket.close()
             if error.errno != errno.EADDRINUSE:
                 raise
-            raise AlreadyRunning(holder_pid()) from error
+            raise AlreadyRunning(holder_pid() or 0) from error
+        self._receptionist = threading.Thread(target=self._receive_callers, name="lock", daemon=True)
+        self._receptionist.start()
 
     def close(self) -> None:
         """Let the next one in."""
+        if self._socket.fileno() < 0:
+            return
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._receptionist.join()
         self._socket.close()
+
+    def _receive_callers(self) -> None:
+        """Whoever wants to know our pid connects; the queue of those must not fill up."""
+        while True:
+            try:
+                caller, _ = self._socket.accept()
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # shut down
+                    return
+                raise
+            caller.close()
 
     def __enter__(self) -> Self:
         return self
@@ -50,13 +67,18 @@ class AgentLock:
         self.close()
 
 
-def holder_pid() -> int:
-    """Process that holds the lock of this network namespace; 0: nobody, or it cannot be told."""
+def holder_pid() -> int | None:
+    """Process that holds the lock of this network namespace.
+
+    None: nobody does; 0: one that cannot be seen from here (another PID namespace).
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.setblocking(False)
         try:
             channel.connect(_NAME)
-        except (ConnectionRefusedError, BlockingIOError):
+        except ConnectionRefusedError:
+            return None
+        except BlockingIOError:
             return 0
         pid, _, _ = struct.unpack("=3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return int(pid)

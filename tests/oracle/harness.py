@@ -51,7 +51,7 @@ class Transport(Protocol):
         """Let it pass; raises Mismatch if the verdict or the packet is not as it must be."""
 
 
-class TestRuns:
+class ProgRuns:
     """BPF_PROG_TEST_RUN: linear packets, skb->sk always set."""
 
     has_socket = True
@@ -267,7 +267,7 @@ def rig(case: Case) -> Iterator[Rig]:
     """The programs of a case, loaded, behind test runs."""
     with (
         load(case.spec, extra_defines=case.extra_defines) as loaded,
-        closing(Rig(case, loaded, TestRuns(loaded))) as made,
+        closing(Rig(case, loaded, ProgRuns(loaded))) as made,
     ):
         yield made
 

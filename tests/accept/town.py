@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,17 @@ from overhop.lab import HttpResult, Lab, Node, Pod
 from tests.accept.tracer import Snapshot, Tracer
 
 Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TownOptions:
+    """How the lab of a scenario is built."""
+
+    ipv6: bool = False
+    offloads: bool = True
+    bridge_ageing: bool = True
+    bystanders: int = 0
+    """Pods beside the server that send and get nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +47,46 @@ class Town:
 
 
 @contextmanager
-def town(
-    *, ipv6: bool = False, offloads: bool = True, bridge_ageing: bool = True, bystanders: int = 0
-) -> Iterator[Town]:
-    """A traced lab of two nodes; `bystanders` more pods beside the server, which send and get nothing."""
+def town(options: TownOptions) -> Iterator[Town]:
+    """A traced lab of two nodes; the external host serves on port 80, the node n2 itself on 8080."""
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab.vxlan(ipv6=ipv6, offloads=offloads, bridge_ageing=bridge_ageing))
+        lab = stack.enter_context(
+            Lab.vxlan(ipv6=options.ipv6, offloads=options.offloads, bridge_ageing=options.bridge_ageing)
+        )
         n1, n2 = lab.nodes
         client, neighbour, server = n1.pod("client"), n1.pod("neighbour"), n2.pod("server")
-        for number in range(bystanders):
+        for number in range(options.bystanders):
             n2.pod(f"bystander-{number}")
-        for host in (neighbour, server):
+        for host in (neighbour, server, lab.external):
             host.serve_http(80)
+        n2.serve_http(8080)
         tracers = {node: stack.enter_context(Tracer(node)) for node in lab.nodes}
         yield Town(lab, n1, n2, client, neighbour, server, tracers)
+
+
+class Towns:
+    """Towns by their options, each built when it is first asked for; traced once, used by many scenarios."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._towns: dict[TownOptions, Town] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def get(self, options: TownOptions) -> Town:
+        """The town, with nothing counted yet."""
+        if options not in self._towns:
+            self._towns[options] = self._stack.enter_context(town(options))
+        found = self._towns[options]
+        for tracer in found.tracers.values():
+            tracer.mark()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +104,15 @@ class Measured:
 class Check:
     """Compares what both nodes recorded with the requests that one load sent."""
 
-    scenario: str
     result: HttpResult
     seen: dict[Node, Snapshot]
     problems: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)  # plain data for JSON
 
     @classmethod
-    def of(cls, scenario: str, town: Town, result: HttpResult) -> "Check":
+    def of(cls, town: Town, result: HttpResult) -> "Check":
         """Waits until both nodes have settled; the identities and the loss counters are checked at once."""
-        check = cls(scenario, result, {node: tracer.settle() for node, tracer in town.tracers.items()})
+        check = cls(result, {node: tracer.settle() for node, tracer in town.tracers.items()})
         check.equal("requests answered 200", result.ok, len(result.status))
         for node, snapshot in check.seen.items():
             check.equal(f"{node.name} settled", snapshot.settled, True)
@@ -143,7 +180,7 @@ class Check:
         """A problem, unless the counter has this value."""
         self.equal(f"{node.name} counter {name}", self.seen[node].counters[name], expected)
 
-    def measured(self) -> Measured:
+    def measured(self, scenario: str) -> Measured:
         """The outcome, with counts and latencies of every kind seen."""
         hops: dict[str, Any] = {}  # plain data for JSON
         for node, snapshot in self.seen.items():
@@ -156,7 +193,7 @@ class Check:
             for node, snapshot in self.seen.items()
         }
         return Measured(
-            self.scenario,
+            scenario,
             len(self.result.status),
             int(len(self.result.status) / self.result.elapsed_s),
             self.numbers | {"hops": hops, "counters": counters},

@@ -32,11 +32,11 @@ _VPORT_POINTS = (Point.VPORT_IN, Point.VPORT_OUT)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one node has seen once traffic has stopped."""
+    """What one node has seen of one load, once traffic has stopped."""
 
     records: Records
     counters: dict[str, int]
-    """All of bpf.counters.NAMES, and `waiting`."""
+    """All of bpf.counters.NAMES, and `waiting` (the change, so it may be negative)."""
     settled: bool
     """The identities hold and every record has been read."""
 
@@ -48,6 +48,7 @@ class Tracer:
         self.node = node
         self._spec = spec or ProgramSpec()
         self._batches: list[Records] = []
+        self._counted: dict[str, int] = {}
         self._stop = threading.Event()
         self._open = ExitStack()
 
@@ -77,16 +78,29 @@ class Tracer:
         with self.node.netns.entered():
             return socket.if_nametoindex(ifname)
 
+    def mark(self) -> None:
+        """Forget what was seen so far: the next settle() counts from here."""
+        self._wait_until_settled()
+        self._counted = self._count()
+        self._batches.clear()
+
     def settle(self) -> Snapshot:
-        """What was seen, once all counters add up and the ring is empty (or after 10 s, marked so)."""
+        """What was seen since mark(), once all counters add up and the ring is empty (or after 10 s)."""
+        settled = self._wait_until_settled()
+        now = self._count()
+        counters = {name: value - self._counted.get(name, 0) for name, value in now.items()}
+        return Snapshot(np.concatenate([np.empty(0, RECORD), *self._batches]), counters, settled)
+
+    def _wait_until_settled(self) -> bool:
         deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
         before: dict[str, int] = {}
         while True:
-            seen, batches = self._count(), list(self._batches)
-            all_read = sum(map(len, batches)) == seen["records"]
-            settled = seen == before and all_read and not any(imbalances(seen).values())
-            if settled or time.monotonic() > deadline_s:
-                return Snapshot(np.concatenate([np.empty(0, RECORD), *batches]), seen, settled)
+            seen = self._count()
+            read = sum(map(len, self._batches)) + self._counted.get("records", 0)
+            if seen == before and read == seen["records"] and not any(imbalances(seen).values()):
+                return True
+            if time.monotonic() > deadline_s:
+                return False
             before = seen
             self._stop.wait(POLL_S)
 

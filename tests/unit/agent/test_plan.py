@@ -176,3 +176,10 @@ def test_load_of_bytes_that_are_no_text_says_where(tmp_path: Path) -> None:
 def test_load_of_a_file_returns_its_plan(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text("nic: eth0")
     assert load_plan(tmp_path / "plan.yaml") == Plan(nic=("eth0",))
+
+
+def test_plan_in_the_documentation_is_valid() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "plan.md").read_text()
+    plan = parse_plan(guide.split("```yaml\n")[1].split("```")[0])
+    assert [vport.match for vport in plan.vports] == ["veth-web*", "veth-db", "veth*"]
+    assert plan.spec() == ProgramSpec(window=8192, filter=True)

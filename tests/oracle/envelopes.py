@@ -203,6 +203,9 @@ def _ipv6_variants() -> Iterator[Envelope]:
         first, layers = _chain(*kinds)
         ip = IPv6(src="fd00::1", dst="fd00::2", nh=first)
         yield envelope(f"v6 {' '.join(kinds)}", _ether(0x86DD), ip, *layers, REQUEST)
+    for number in (135, 139, 140):  # extension headers that the contract does not walk
+        odd = Raw(b"\x06\0" + bytes(6))
+        yield envelope(f"v6 {number}", _ether(0x86DD), IPv6(nh=number), odd, REQUEST)
     yield envelope("v6 no next header", _ether(0x86DD), IPv6(nh=59), REQUEST)
     yield envelope("v6 esp", _ether(0x86DD), IPv6(nh=50), REQUEST)
 

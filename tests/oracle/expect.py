@@ -92,8 +92,9 @@ class Model:
         return outcome
 
     @property
-    def waiting(self) -> int:
-        return self._slots.waiting()
+    def slot_keys(self) -> dict[int, int]:
+        """The key field of every way that is not empty, by number of the way."""
+        return self._slots.keys()
 
     def _filter_of(self, step: Step, direction: int) -> VportFilter | None:
         """Parameters of the vport of this step; None: not traced."""

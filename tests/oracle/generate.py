@@ -127,6 +127,9 @@ class Generator:
             flow = flow._replace(src=rng.choice(ADDRESSES))
         if 0.3 < roll < 0.4:
             flow = flow._replace(sport=rng.choice(PORTS))
+        if (flow.seq << 32 | flow.ack) in SPECIAL_KEYS and rng.random() < 0.5:
+            key = rng.choice(SPECIAL_KEYS)
+            return flow._replace(seq=key >> 32, ack=key & 0xFFFFFFFF)
         if roll > 0.98:
             flow = flow._replace(ack=flow.ack ^ 1 << rng.randrange(32))
         return flow

@@ -16,7 +16,7 @@ import numpy as np
 from agent.counters import CounterReader
 from agent.loader import Loaded, load
 from agent.ring import RingReader
-from agent.slots import SET_BYTES, count_waiting_in
+from agent.slots import SET_BYTES
 from bpf import syscall
 from bpf.record import RECORD, WAY
 from tests.oracle.cases import Case
@@ -144,9 +144,11 @@ class Rig:
         seen = {key: count - seen_before[key] for key, count in self._read_seen().items()}
         if {key: count for key, count in seen.items() if count} != dict(model.seen):
             return f"oh_seen: expected {dict(model.seen)}, got {seen}"
-        waiting = count_waiting_in(self._ways)
-        if waiting != model.waiting:
-            return f"waiting stamps: expected {model.waiting}, got {waiting}"
+        keys = self._ways["key"]
+        used = np.flatnonzero(keys).tolist()
+        slots = dict(zip(used, keys[used].tolist(), strict=True))
+        if slots != model.slot_keys:
+            return f"slot keys by way: expected {model.slot_keys}, got {slots}"
         return compare_records(records, model.records, begin_ns, time.monotonic_ns())
 
     def _explain(self, steps: Sequence[Step], problem: str) -> str:

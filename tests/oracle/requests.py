@@ -27,7 +27,7 @@ PLAIN = (
     b"x-request-id: 9e3f7d52-5a8f-9d7e-b7d5-6f7f7c6a1b11", b"a:b", b"x:", b":", b"x", b"x:1", b"b3",
     b"traceparent", b"Connection: keep-alive", b"tracestate: vendor=1,b3=2",
 )  # fmt: skip
-NEAR_HEX = b"0123456789abcdefABCDEF:;<=>?@Gg`/-~\x00\x80\xff \t"
+NEAR_HEX = b":;<=>?@G`g/" * 3 + b"aAfF09-~\x00\x80\xff \t\x10\x30\xb0\xe1"
 SPACE = (b"", b" ", b"  ", b"\t", b" \t ", b" " * 7, b" " * 40, b"\t" * 9)
 ENDINGS = (b"\r\n",) * 24 + (b"\n", b"\r", b"\r\r\n", b"\r\n\r", b"\n\r\n", b"\r\n ", b"\r\n\t", b"\r\0\n")
 
@@ -110,7 +110,7 @@ class Requests:
             value = self._hex(16)
         else:
             value = self._rng.choice((b"1", b"1", b"0", b"d", b"true", b"", b"11", b"01", b"1 1"))
-        return self._broken(value) if self._rng.random() < 0.1 else value
+        return self._broken(value) if self._rng.random() < 0.15 else value
 
     def _hex(self, digits: int) -> bytes:
         rng = self._rng
@@ -147,7 +147,7 @@ class Requests:
         """The value with a byte changed, lost, doubled or added."""
         rng = self._rng
         at = rng.randrange(len(value) + 1)
-        kind = rng.randrange(4)
+        kind = rng.choice((0, 0, 0, 1, 2, 3))
         if kind == 0:
             return value[:at] + bytes([rng.choice(NEAR_HEX)]) + value[at + 1 :]
         if kind == 1:

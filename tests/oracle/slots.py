@@ -94,8 +94,14 @@ class Slots:
         pair, word = self._find(seq, ack)
         return any(way.word == word and way.is_taken for way in pair)
 
-    def waiting(self) -> int:
-        return sum(bool(way.word) and not way.is_taken for pair in self._ways.values() for way in pair)
+    def keys(self) -> dict[int, int]:
+        """The key field of every way that is not empty, by number of the way."""
+        return {
+            2 * index + number: way.word | way.is_taken << 63
+            for index, pair in self._ways.items()
+            for number, way in enumerate(pair)
+            if way.word
+        }
 
     def _find(self, seq: int, ack: int) -> tuple[tuple[Way, Way], int]:
         index, word = place(seq, ack, self._sets)

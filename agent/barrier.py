@@ -10,8 +10,8 @@ Barrier = Callable[[], None]
 
 _QUERY = 0
 _GLOBAL_EXPEDITED = 2
-_SYSCALL_ARM64 = 283
-"""__NR_membarrier of arm64 (include/uapi/asm-generic/unistd.h)."""
+_SYSCALL_NUMBER = {"aarch64": 283, "arm64": 283, "x86_64": 324, "amd64": 324}
+"""__NR_membarrier (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
 
 
 def barrier_for(machine: str = "") -> Barrier:
@@ -24,7 +24,7 @@ def barrier_for(machine: str = "") -> Barrier:
     if name in ("x86_64", "amd64"):
         return no_barrier
     if name in ("aarch64", "arm64"):
-        return _membarrier()
+        return membarrier(name)
     raise RuntimeError(
         f"read ring on {name}: memory order of this machine not known; x86-64 and arm64 are supported"
     )
@@ -34,8 +34,8 @@ def no_barrier() -> None:
     """Nothing to do: the machine keeps the order that the reader relies on."""
 
 
-def _membarrier() -> Barrier:
-    """membarrier(2) as a full barrier of the calling thread.
+def membarrier(machine: str) -> Barrier:
+    """membarrier(2) as a full barrier of the calling thread. Raises RuntimeError if the kernel has none.
 
     GLOBAL_EXPEDITED, not PRIVATE_EXPEDITED: the latter returns without any barrier in a process of one thread
     (kernel/sched/membarrier.c: `mm_users == 1`), and our peer is the kernel, not another thread of ours.
@@ -43,16 +43,16 @@ def _membarrier() -> Barrier:
     """
     call = ctypes.CDLL(None, use_errno=True).syscall
 
-    def membarrier(command: int) -> int:
-        return int(call(_SYSCALL_ARM64, command, 0, 0))
+    def command(number: int) -> int:
+        return int(call(_SYSCALL_NUMBER[machine], number, 0, 0))
 
-    known = membarrier(_QUERY)
+    known = command(_QUERY)
     if known < 0 or not known & _GLOBAL_EXPEDITED:
         reason = os.strerror(ctypes.get_errno()) if known < 0 else "GLOBAL_EXPEDITED is missing"
-        raise RuntimeError(f"membarrier(2): {reason}: reading the ring on arm64 needs Linux 4.16 or later")
+        raise RuntimeError(f"membarrier(2): {reason}: the ring needs it, and Linux 4.16 or later")
 
     def full_barrier() -> None:
-        if membarrier(_GLOBAL_EXPEDITED) != 0:
+        if command(_GLOBAL_EXPEDITED) != 0:
             raise OSError(ctypes.get_errno(), "membarrier(2) failed, the ring cannot be read safely")
 
     return full_barrier

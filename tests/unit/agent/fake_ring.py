@@ -42,6 +42,10 @@ class FakeRing:
     def discard(self, data: bytes) -> None:
         self._header(self.reserve(data), len(data) | DISCARD)
 
+    def room(self) -> int:
+        """Bytes that can still be reserved."""
+        return self.size - 1 - (int(self.producer[0]) - int(self.consumer[0])) % 2**64
+
     def _header(self, position: int, value: int) -> None:
         for at, byte in enumerate(value.to_bytes(4, "little")):
             self._byte(position + at, byte)

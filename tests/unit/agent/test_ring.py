@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import platform
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.barrier import barrier_for, no_barrier
+from agent.barrier import barrier_for, membarrier, no_barrier
 from agent.ring import RingError, RingReader, RingView
 from bpf.record import RECORD
 from tests.unit.agent.fake_ring import FakeRing, record
@@ -235,3 +238,47 @@ def test_barrier_of_x86_64_is_nothing() -> None:
 def test_barrier_of_an_unknown_machine_is_refused_by_name() -> None:
     with pytest.raises(RuntimeError, match=r"read ring on riscv64: .*x86-64 and arm64"):
         barrier_for("riscv64")
+
+
+def test_membarrier_of_this_kernel_needs_no_registration() -> None:
+    membarrier(platform.machine())()
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["submit", "busy", "discard", "foreign", "read"]), st.integers(1, 300)),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(0, 600).map(lambda n: 8 * n), st.integers(1, 9))
+def test_read_of_any_sequence_gives_exactly_the_submitted_records(
+    steps: list[tuple[str, int]], position: int, max_records: int
+) -> None:
+    ring = FakeRing(8192, position=(2**64 - position) % 2**64)
+    view = ring.view()
+    wanted: list[int] = []
+    seen: list[int] = []
+    busy: list[int] = []
+    foreign = 0
+    for number, (step, length) in enumerate(steps):
+        if step == "read" or ring.room() < 320:
+            seen += seqs(view.read(max_records))
+        elif step == "foreign":
+            ring.submit(b"\xff" * (length if length != 128 else 127))
+            foreign += 1
+        elif step == "discard":
+            ring.discard(record(number))
+        else:
+            wanted.append(number)
+            at = ring.reserve(record(number))
+            if step == "busy":
+                busy.append(at)
+            else:
+                ring.commit(at)
+    assert seen == wanted[: len(seen)]
+    for at in busy:
+        ring.commit(at)
+    while view.pending_bytes:
+        seen += seqs(view.read(max_records))
+    assert seen == wanted
+    assert view.foreign_records == foreign

@@ -38,6 +38,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         netns.require_tools()
+        netns.require_bridge_netfilter()
         ownership.sweep()
         self._catch_sigterm()
         try:

@@ -20,6 +20,7 @@ from typing import IO
 
 DIRECTORY = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
+_BRIDGE_SYSCTLS = Path("/proc/sys/net/bridge")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PACKAGES = {
     "ip": "iproute2",
@@ -93,7 +94,7 @@ class Netns:
         """Set sysctls of this namespace, written with slashes: `net/ipv4/ip_forward`."""
         with self.entered():
             for key, value in settings.items():
-                Path("/proc/sys", key).write_text(str(value))
+                _write_sysctl(key, value, self.name)
 
     def inode(self) -> int:
         """Number by which /proc/PID/ns/net shows the namespace."""
@@ -125,6 +126,18 @@ def require_tools() -> None:
     if missing:
         packages = " ".join(sorted({_PACKAGES[command] for command in missing}))
         raise LabError(f"lab: not found: {', '.join(missing)}: install them (apt-get install {packages})")
+
+
+def require_bridge_netfilter() -> None:
+    """Bridged packets must pass iptables, or a service whose back end is on the client's node breaks.
+
+    Loads br_netfilter where it is a module, and leaves the bridges of this namespace as they were without it.
+    """
+    if _BRIDGE_SYSCTLS.is_dir():
+        return
+    run(("modprobe", "br_netfilter"))
+    for family in ("iptables", "ip6tables", "arptables"):
+        _write_sysctl(f"net/bridge/bridge-nf-call-{family}", 0, "the host")
 
 
 def create(names: Iterable[str]) -> list[Netns]:
@@ -166,6 +179,8 @@ def end_processes(namespaces: Sequence[Netns], grace_s: float = 2.0) -> None:
     """End everything that runs inside: SIGTERM, and SIGKILL for what is still there after grace_s."""
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         watched = {pid: fd for pid in processes_in(namespaces) if (fd := _pidfd(pid)) is not None}
+        if not watched:
+            return
         try:
             for fd in watched.values():
                 _send(fd, number)
@@ -176,6 +191,15 @@ def end_processes(namespaces: Sequence[Netns], grace_s: float = 2.0) -> None:
     left = processes_in(namespaces)
     if left:
         raise LabError(f"lab: processes {left} survived SIGKILL for 5 s: look at /proc/PID/stack")
+
+
+def _write_sysctl(key: str, value: str | int, where: str) -> None:
+    try:
+        Path("/proc/sys", key).write_text(str(value))
+    except OSError as error:
+        raise LabError(
+            f"set {key}={value} in {where}: {error.strerror}: does this kernel have it?"
+        ) from error
 
 
 def _await_end(fds: list[int], deadline_s: float) -> None:

@@ -15,11 +15,11 @@ class DiscoveryError(Exception):
 def completed(plan: Plan, links: Sequence[Link]) -> Plan:
     """`plan` with the NIC and the vports that it does not name.
 
-    `links` are the interfaces of this network namespace. Raises DiscoveryError if no NIC, or
-    more than one, could be meant.
+    An empty list of vports means none. `links` are the interfaces of this network namespace. Raises
+    DiscoveryError if no NIC, or more than one, could be meant.
     """
     nics = plan.nic or (find_nic(links),)
-    vports = plan.vports or find_vports(links, nics)
+    vports = plan.vports if "vports" in plan.model_fields_set else find_vports(links, nics)
     return plan.model_copy(update={"nic": nics, "vports": vports})
 
 

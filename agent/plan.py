@@ -149,10 +149,12 @@ class VportPlan(_Model):
 
 
 class Plan(_Model):
-    """What one node shall do. Without `nic` or `vports` they are looked for (agent/discover.py)."""
+    """What one node shall do. Where `nic` or `vports` is not given it is looked for (agent/discover.py)."""
 
     nic: Annotated[
-        tuple[Annotated[str, AfterValidator(_interface)], ...], BeforeValidator(_listed), Field(strict=False)
+        tuple[Annotated[str, AfterValidator(_interface)], ...],
+        BeforeValidator(_listed),
+        Field(strict=False, min_length=1),
     ] = ()
     vports: Annotated[tuple[VportPlan, ...], Field(strict=False)] = ()
     program: ProgramPlan = ProgramPlan()
@@ -229,6 +231,7 @@ _EXPECTED = {
     "tuple_type": "a list",
     "frozen_set_type": "a list",
     "model_type": "a mapping",
+    "too_short": "a list with an entry",
     "string_type": "text (quotes help)",
     "int_type": "a whole number",
     "bool_type": "true or false",
@@ -261,7 +264,7 @@ def _kind(value: object) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
-        return "a list"
+        return "a list" if value else "an empty list"
     return "nothing" if value is None else repr(value)
 
 

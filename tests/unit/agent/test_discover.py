@@ -56,6 +56,10 @@ def test_completed_keeps_what_the_plan_names() -> None:
     assert completed(plan, [ETH0, POD]) == plan
 
 
+def test_completed_of_a_plan_without_vports_traces_none() -> None:
+    assert completed(Plan(vports=()), [ETH0, POD]) == Plan(nic=("eth0",), vports=())
+
+
 def test_completed_of_an_empty_plan_finds_both() -> None:
     assert completed(Plan(), [ETH0, POD]) == Plan(
         nic=("eth0",), vports=(VportPlan(match="veth1a2b", pod="veth1a2b"),)

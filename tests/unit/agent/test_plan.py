@@ -137,6 +137,9 @@ program:
          "plan.yaml:2:29: vports[0].traced: needs the filter, which program.filter turns off"),
         ("program: {ring_bytes: 5000}",
          "plan.yaml:1:23: program.ring_bytes: 5000 is not a power of two within 4 KiB to 64 MiB"),
+        ("nic: []", "plan.yaml:1:1: nic: must be a list with an entry, not an empty list"),
+        ("vports: [{match: v, directions: []}]",
+         "plan.yaml:1:21: vports[0].directions: must be a list with an entry, not an empty list"),
         ("? [a]\n: 5", "plan.yaml:1:3: a key must be text"),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
+from agent import unix_socket
 from agent.recording import (
     DEFAULT_MAX_BYTES,
     Recorder,
@@ -40,9 +41,9 @@ MAX_CONNECTIONS = 8
 _UCRED = struct.Struct("3i")
 
 
-def default_socket_path(run_dir: str | os.PathLike[str] = "/run/overhop") -> Path:
+def default_socket_path(run_dir: str | os.PathLike[str] = unix_socket.RUN_DIRECTORY) -> Path:
     """Where the agent of this network namespace listens."""
-    return Path(run_dir) / f"record-{os.stat('/proc/self/ns/net').st_ino}.sock"
+    return unix_socket.default_path("record", run_dir)
 
 
 class RecordServer:
@@ -182,34 +183,11 @@ def _peer_uid(peer: socket.socket) -> int:
 
 
 def _listen(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _is_stale(path):
-            Path(path).unlink(missing_ok=True)
-        previous = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(previous)
-        listener.listen(MAX_CONNECTIONS)
+        return unix_socket.listen(path, MAX_CONNECTIONS)
     except OSError as error:
-        listener.close()
         reason = error.strerror or str(error)
         raise RecordError(f"record socket {path}: {reason}: is another agent running here?") from None
-    return listener
-
-
-def _is_stale(path: str) -> bool:
-    """Whether a socket is there that nobody listens at any more."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return Path(path).is_socket()
-        except FileNotFoundError:
-            return False
-    return False
 
 
 def record_client(path: str | os.PathLike[str], command: str, timeout_s: float = 30.0) -> dict[str, object]:

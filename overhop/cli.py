@@ -17,6 +17,7 @@ import overhop
 from overhop import errors, logs
 from overhop.commands.clean import CleanOptions, do_clean
 from overhop.commands.doctor import DoctorOptions, do_doctor
+from overhop.commands.hops import HopsOptions, do_hops
 
 app = typer.Typer(
     name="overhop",
@@ -59,6 +60,21 @@ def overhop_command(
         logs.configure(log_level, as_json=log_json)
     except ValueError as error:
         raise errors.UsageError(str(error)) from error
+
+
+@app.command()
+def hops(
+    once: Annotated[bool, typer.Option("--once", help="One interval, then exit.")] = False,
+    duration_s: Annotated[
+        float | None, typer.Option("--duration", min=0.1, help="Exit after this many seconds.")
+    ] = None,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.1, max=60, help="Seconds between views.")
+    ] = 2.0,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show the hops of the agent that runs here, live."""
+    return do_hops(HopsOptions(once=once, duration_s=duration_s, interval_s=interval_s, as_json=as_json))
 
 
 @app.command()

@@ -26,8 +26,8 @@ class HopRow:
     p50_us: float | None
     p99_us: float | None
     max_us: float | None
-    quality: tuple[str, ...] = ()
-    """What was unusual, with its count: `retransmit 3`."""
+    quality: dict[str, int] = field(default_factory=dict)
+    """How many of them have each mark (retransmit, dnat, no_context, ...)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,16 @@ class HopsView:
     vports: int
     interval_s: float
     rows: tuple[HopRow, ...] = ()
+    not_shown: int = 0
+    """Hops of the interval that are in no row."""
     lost: dict[str, int] = field(default_factory=dict)
     """Counters that stand for lost hops, since the agent's start; only those that are not 0."""
 
     @property
     def hops_per_s(self) -> float:
         """Rate over the interval; 0 if the interval is empty."""
-        return sum(row.count for row in self.rows) / self.interval_s if self.interval_s > 0 else 0.0
+        hops = sum(row.count for row in self.rows) + self.not_shown
+        return hops / self.interval_s if self.interval_s > 0 else 0.0
 
 
 def render(view: HopsView, width: int, most_rows: int | None = None) -> RenderableType:
@@ -113,7 +116,7 @@ def _wide(rows: Sequence[HopRow]) -> Table:
             microseconds(row.p50_us),
             microseconds(row.p99_us),
             microseconds(row.max_us),
-            _cell(listed(row.quality, most=3)),
+            _cell(listed([f"{name} {count:,}" for name, count in row.quality.items()], most=3)),
         )
     return table
 

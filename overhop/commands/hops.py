@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`overhop hops`: what the agent of this network namespace sees, live."""
 
-import time
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 from rich.console import Console
 from rich.live import Live
@@ -24,20 +26,29 @@ class HopsOptions:
     interval_s: float
     as_json: bool
 
+    def pace(self) -> tuple[float, int | None]:
+        """Seconds of an interval, and how many of them: the duration is divided evenly. None: without end."""
+        if self.once:
+            return min(self.interval_s, self.duration_s or self.interval_s), 1
+        if self.duration_s is None:
+            return self.interval_s, None
+        count = max(1, math.ceil(self.duration_s / self.interval_s - 1e-9))
+        return self.duration_s / count, count
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time, so that tests need none."""
 
-    now_s: Callable[[], float] = time.monotonic
-    sleep_s: Callable[[float], None] = time.sleep
+def do_hops(options: HopsOptions) -> int:
+    """Show views until the duration is over or Ctrl-C. Raises CommandError if no agent runs here."""
+    from overhop.running import views, watch_path
+
+    interval_s, count = options.pace()
+    with closing(views(watch_path(), interval_s)) as found:
+        return show_views(islice(found, count), as_json=options.as_json)
 
 
-def show_views(options: HopsOptions, read: Callable[[], HopsView], clock: Clock | None = None) -> int:
-    """Show views until the duration is over or Ctrl-C, which is the normal end."""
-    views = paced(options, read, clock or Clock())
+def show_views(views: Iterator[HopsView], *, as_json: bool) -> int:
+    """Each view as it comes; Ctrl-C is the normal end."""
     try:
-        if options.as_json:
+        if as_json:
             for view in views:
                 output.show_json(view_as_json(view))
         else:
@@ -47,33 +58,17 @@ def show_views(options: HopsOptions, read: Callable[[], HopsView], clock: Clock 
     return errors.DONE
 
 
-def paced(options: HopsOptions, read: Callable[[], HopsView], clock: Clock) -> Iterator[HopsView]:
-    """One view after each interval; the last at or before the duration's end."""
-    started_s = clock.now_s()
-    until_s = started_s + options.duration_s if options.duration_s is not None else None
-    due_s = started_s
-    while True:
-        due_s += options.interval_s
-        if until_s is not None:
-            due_s = min(due_s, until_s)
-        clock.sleep_s(max(0.0, due_s - clock.now_s()))
-        yield read()
-        if options.once or (until_s is not None and due_s >= until_s):
-            return
-
-
 def view_as_json(view: HopsView) -> dict[str, object]:
-    """The view as `overhop hops --json` prints it; the shape is documented in docs/cli.md."""
+    """The view as `overhop hops --json` prints it (docs/cli.md)."""
     return asdict(view) | {"hops_per_s": round(view.hops_per_s, 3)}
 
 
 def _show_for_people(views: Iterator[HopsView], console: Console) -> None:
     if not console.is_terminal:
         for view in views:
-            console.print(render(view, console.width))
-            console.file.flush()
+            output.show(render(view, console.width))
         return
-    with Live(console=console, auto_refresh=False, screen=False) as live:
+    with Live(console=console, auto_refresh=False) as live:
         for view in views:
             room = max(1, console.height - _FRAME_LINES)
             live.update(render(view, console.width, room), refresh=True)

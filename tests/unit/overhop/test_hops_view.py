@@ -7,7 +7,7 @@ from rich.console import Console
 from overhop.hops_view import HopRow, HopsView, render
 
 ROWS = (
-    HopRow("rx", "external", "reviews-v1-7d9c8b6f5d-4xk2p", 1200, 31.4, 88.25, 1450.0, ("retransmit 3",)),
+    HopRow("rx", "external", "reviews-v1-7d9c8b6f5d-4xk2p", 1200, 31.4, 88.25, 1450.0, {"retransmit": 3}),
     HopRow("tx", "productpage-v1-6b746f74dc-9rlmh", "reviews-v1-7d9c8b6f5d-4xk2p", 2400, 12.0, 40.0, 99.9),
 )
 
@@ -53,7 +53,7 @@ def test_render_wide_shows_maximum_and_quality() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 def test_render_any_width_no_line_is_wider(width: int) -> None:
-    hostile = HopRow("forward", "[red]x[/red]" * 20, "y" * 300, 10**9, 1e6, 2e6, 2e6, ("q" * 200,))
+    hostile = HopRow("forward", "[red]x[/red]" * 20, "y" * 300, 10**9, 1e6, 2e6, 2e6, {"q" * 200: 5})
     assert max(len(line) for line in text_of(view_of((*ROWS, hostile)), width)) <= width
 
 

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The watch socket: what a running agent tells `overhop hops` and `overhop doctor`.
+
+One command a line, JSON lines back. `STATUS`: one line with the facts of the agent. `WATCH SECONDS`: one
+line with the summary of that interval, again and again until the client goes. Nothing is kept while nobody
+watches.
+"""
+
+import json
+import math
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agent import unix_socket
+from agent.summary import Endpoint, Records, Series, by_series
+from bpf.record import RECORD
+
+LOSSES = ("slot_busy", "overwritten", "slot_busy_second", "ring_full", "scratch_busy")
+"""Counters that stand for lost hops or lost contexts."""
+MAX_CLIENTS = 8
+MAX_LINE_BYTES = 256
+MAX_RECORDS = 200_000
+"""Of one interval, per client: 25 MB; the rest is counted as `not_shown`."""
+MAX_SERIES = 500
+INTERVALS_S = (0.1, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class VportFacts:
+    """One traced vport, and what went through it since the agent's start."""
+
+    name: str
+    tls: int
+    """Packets that look like TLS records."""
+    http2: int
+    """Packets that begin with the HTTP/2 preface."""
+    requests: int
+    """HTTP/1 hops."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """What the agent says of itself."""
+
+    pid: int
+    nic: tuple[str, ...]
+    vports: tuple[VportFacts, ...]
+    counters: Mapping[str, int]
+    """Since the agent's start, by the names of bpf.counters.NAMES."""
+
+
+class WatchServer:
+    """Listens at `path` (mode 0600) and never blocks.
+
+    The agent's loop calls `add` with what it read from the ring and then `poll`. `facts` is called only when
+    somebody asks, `name` once per endpoint of a shown series. Raises OSError if the socket cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        facts: Callable[[], AgentFacts],
+        name: Callable[[Endpoint], str],
+    ) -> None:
+        self.path = os.fspath(path)
+        self._facts = facts
+        self._name = name
+        self._clients: list[_Client] = []
+        self._socket = unix_socket.listen(self.path, MAX_CLIENTS)
+
+    def fileno(self) -> int:
+        """For select(2): readable when somebody connects."""
+        return self._socket.fileno()
+
+    def add(self, records: Records) -> None:
+        """Remember the records (no copy is made) for those who watch."""
+        for client in self._clients:
+            client.add(records)
+
+    def poll(self, now_ns: int) -> None:
+        """Accept, read commands, send what is due at `now_ns` (CLOCK_MONOTONIC)."""
+        self._accept()
+        for client in self._clients:
+            client.receive(now_ns)
+            if client.wants_status:
+                client.wants_status = False
+                client.send(asdict(self._facts()))
+            if client.is_due(now_ns):
+                client.send(self._view(client.taken(now_ns)))
+            client.flush()
+        self._clients = [client for client in self._clients if client.open]
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        for client in self._clients:
+            client.close()
+        self._socket.close()
+        Path(self.path).unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            client = _Client(peer)
+            if len(self._clients) >= MAX_CLIENTS:
+                client.refuse(f"{MAX_CLIENTS} clients are connected already: try later")
+            else:
+                self._clients.append(client)
+
+    def _view(self, interval: "_Interval") -> dict[str, object]:
+        facts = self._facts()
+        series = by_series(interval.records) if len(interval.records) else []
+        return {
+            "pid": facts.pid,
+            "nic": ", ".join(facts.nic),
+            "vports": len(facts.vports),
+            "interval_s": round(interval.duration_s, 3),
+            "rows": [self._row(one) for one in series[:MAX_SERIES]],
+            "not_shown": interval.not_shown + _hops(series[MAX_SERIES:]),
+            "lost": {name: facts.counters[name] for name in LOSSES if facts.counters[name]},
+        }
+
+    def _row(self, series: Series) -> dict[str, object]:
+        return {
+            "kind": series.kind,
+            "source": self._name(series.source),
+            "destination": self._name(series.destination),
+            "count": series.hops.count + series.hops.retransmitted,
+            "p50_us": series.hops.p50_us,
+            "p99_us": series.hops.p99_us,
+            "max_us": series.hops.max_us,
+            "quality": dict(series.hops.quality),
+        }
+
+
+def _hops(series: Sequence[Series]) -> int:
+    return sum(one.hops.count + one.hops.retransmitted for one in series)
+
+
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    records: Records
+    not_shown: int
+    duration_s: float
+
+
+class _Client:
+    """One connection: its unfinished command, what it still has to get, what it watches."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        peer.setblocking(False)
+        self.open = True
+        self.wants_status = False
+        self._peer = peer
+        self._in = b""
+        self._out = b""
+        self._interval_ns = 0
+        self._since_ns = 0
+        self._batches: list[Records] = []
+        self._kept = 0
+        self._not_shown = 0
+
+    def add(self, records: Records) -> None:
+        if not self._interval_ns:
+            return
+        kept = records[: MAX_RECORDS - self._kept]
+        if len(kept):
+            self._batches.append(kept)
+        self._kept += len(kept)
+        self._not_shown += len(records) - len(kept)
+
+    def is_due(self, now_ns: int) -> bool:
+        """An interval is over, and the client has read the one before (else this one grows)."""
+        return self._interval_ns > 0 and not self._out and now_ns - self._since_ns >= self._interval_ns
+
+    def taken(self, now_ns: int) -> _Interval:
+        records = np.concatenate([np.empty(0, RECORD), *self._batches])
+        interval = _Interval(records, self._not_shown, (now_ns - self._since_ns) / 1e9)
+        self._begin(now_ns)
+        return interval
+
+    def receive(self, now_ns: int) -> None:
+        try:
+            received = self._peer.recv(MAX_LINE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()  # the client is gone; nobody is left to tell
+            return
+        if not received:
+            self.close()
+            return
+        self._in += received
+        while self.open and b"\n" in self._in:
+            line, self._in = self._in.split(b"\n", 1)
+            self._execute(line.decode("ascii", "replace").split(), now_ns)
+        if len(self._in) > MAX_LINE_BYTES:
+            self.refuse(f"a command has at most {MAX_LINE_BYTES} bytes")
+
+    def _execute(self, words: list[str], now_ns: int) -> None:
+        match words:
+            case ["STATUS"]:
+                self.wants_status = True
+            case ["WATCH", seconds] if (interval_s := _interval_s(seconds)) is not None:
+                self._interval_ns = int(interval_s * 1e9)
+                self._begin(now_ns)
+            case ["WATCH", *_]:
+                self.refuse(f"WATCH takes seconds, {INTERVALS_S[0]} to {INTERVALS_S[1]}")
+            case _:
+                self.refuse("unknown command: STATUS or WATCH SECONDS")
+
+    def _begin(self, now_ns: int) -> None:
+        self._since_ns = now_ns
+        self._batches = []
+        self._kept = 0
+        self._not_shown = 0
+
+    def send(self, answer: Mapping[str, object]) -> None:
+        self._out += json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+
+    def flush(self) -> None:
+        if not self._out or not self.open:
+            return
+        try:
+            self._out = self._out[self._peer.send(self._out) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+
+    def refuse(self, reason: str) -> None:
+        self.send({"error": reason})
+        self.flush()
+        self.close()
+
+    def close(self) -> None:
+        self.open = False
+        self._peer.close()
+
+
+def _interval_s(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and INTERVALS_S[0] <= seconds <= INTERVALS_S[1] else None

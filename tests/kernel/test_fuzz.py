@@ -61,4 +61,4 @@ def test_rig_program_of_another_spec_is_reported(loaded_spec: ProgramSpec, model
 
 def check_batches(rig: Rig, generator: Generator, batches: int) -> None:
     for number in range(batches):
-        rig.check(generator.batch(number, 256))
+        rig.check(rig.carried(generator.batch(number, 256)))

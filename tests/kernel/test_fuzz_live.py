@@ -33,7 +33,7 @@ def test_programs_agree_with_the_model_on_live_packets(case: Case) -> None:
     print(f"seed {SEED}: set OVERHOP_FUZZ_SEED={SEED} to repeat")
     generator = Generator(SEED, case.spec, MAX_BYTES, has_gso=False)
     with fresh_namespace(), live_rig(case) as rig:
-        records = sum(rig.check(generator.batch(number, 100)) for number in range(BATCHES))
+        records = sum(rig.check(rig.carried(generator.batch(number, 100))) for number in range(BATCHES))
     assert records > BATCHES
 
 
@@ -51,7 +51,8 @@ def test_programs_agree_on_live_contexts_around_the_largest_window() -> None:
 
 def test_programs_agree_on_live_truncated_packets() -> None:
     with fresh_namespace(), live_rig(CASES[1]) as rig:
-        rig.check([step for number, step in enumerate(truncations()) if number % 25 == SEED % 25])
+        steps = [step for number, step in enumerate(truncations()) if number % 25 == SEED % 25]
+        rig.check(rig.carried(steps))
 
 
 def _request_with_field_ending_at(offset: int) -> bytes:

@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from random import SystemRandom
 
@@ -28,10 +29,11 @@ def main() -> int:
     print(f"seed {options.seed}: {options.packets} packets in {len(shares)} shares", flush=True)
     begin_s = time.monotonic()
     outcomes = []
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        for outcome in pool.imap_unordered(_run, shares):
-            outcomes.append(outcome)
-            _tell(outcome, outcomes, len(shares), time.monotonic() - begin_s)
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(run_share, share, Path(tempfile.gettempdir())) for share in shares]
+        for finished in as_completed(running):
+            outcomes.append(finished.result())
+            _tell(outcomes, len(shares), time.monotonic() - begin_s)
     return 1 if any(outcome.problem for outcome in outcomes) else 0
 
 
@@ -62,12 +64,9 @@ def _shares(options: argparse.Namespace) -> list[Share]:
     return shares
 
 
-def _run(share: Share) -> Outcome:
-    return run_share(share, Path(tempfile.gettempdir()))
-
-
-def _tell(outcome: Outcome, outcomes: list[Outcome], shares: int, seconds: float) -> None:
-    """One line of progress, and what went wrong."""
+def _tell(outcomes: list[Outcome], shares: int, seconds: float) -> None:
+    """One line of progress on the last outcome, and what went wrong."""
+    outcome = outcomes[-1]
     total = sum(one.packets for one in outcomes)
     state = "MISMATCH" if outcome.problem else "agrees"
     print(

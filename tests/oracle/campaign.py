@@ -2,7 +2,7 @@
 """A fuzz campaign: cases, shares of packets, seeds; each share runs in a namespace of its own."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,15 +41,14 @@ class Outcome:
     problem: str | None
 
 
-def run_share(
-    share: Share, pcap_directory: Path, progress: Callable[[int], None] = lambda _: None
-) -> Outcome:
+def run_share(share: Share, pcap_directory: Path) -> Outcome:
     """Run a share up to its first mismatch; that one's batch is saved as a pcap."""
     begin_s = time.monotonic()
     packets = records = 0
     problem = None
     with fresh_namespace(), rig(share.case) as under_test:
-        for number, steps in _batches(share):
+        for number, drawn in _batches(share):
+            steps = under_test.carried(drawn)
             try:
                 records += under_test.check(steps)
             except Mismatch as mismatch:
@@ -58,7 +57,6 @@ def run_share(
                 problem = f"seed {share.seed} batch {number} (saved as {pcap}): {mismatch}"
                 break
             packets += len(steps)
-            progress(len(steps))
     return Outcome(share, packets, records, time.monotonic() - begin_s, problem)
 
 

@@ -102,12 +102,15 @@ class Rig:
         del self._ways
         self._slots.close()
 
+    def carried(self, steps: Sequence[Step]) -> list[Step]:
+        """The steps that the transport can carry."""
+        return [step for step in steps if self._transport.seen(step)]
+
     def check(self, steps: Sequence[Step]) -> int:
-        """Run the steps from an empty table; returns the number of records.
+        """Run steps that are `carried` from an empty table; returns the number of records.
 
         Raises Mismatch with the smallest part of the steps that shows the difference.
         """
-        steps = [step for step in steps if self._transport.seen(step)]
         problem = self._compare(steps)
         if problem:
             raise Mismatch(f"case {self._case.name!r}: " + self._explain(steps, problem))

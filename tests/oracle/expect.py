@@ -44,6 +44,10 @@ class Step(NamedTuple):
     ifindex: int = 1
     gso_size: int = 0
     gso_segs: int = 0
+    age_ns: int = 0
+    """Before the packet every stamp gets this much older."""
+    locked: tuple[int, ...] = ()
+    """Numbers of ways that are locked while it passes."""
 
 
 class VportFilter(NamedTuple):
@@ -80,6 +84,7 @@ class Model:
 
     def run(self, step: Step) -> Request | str | None:
         """Let one packet pass; returns what the parser made of it."""
+        self._slots.age(step.age_ns)
         outcome = parse(step.packet, step.point in _NIC, self._tunnels, step.gso_size)
         if isinstance(outcome, str):
             self.counters[outcome] += 1
@@ -120,7 +125,7 @@ class Model:
             require_sampled=bool(wanted and wanted.require_sampled),
         )
         self.counters["first"] += 1
-        counter = self._slots.put(request.seq, request.ack, stamp)
+        counter = self._slots.put(request.seq, request.ack, stamp, step.locked)
         if counter:
             self.counters[counter] += 1
 
@@ -129,9 +134,11 @@ class Model:
         if step.point == Point.VPORT_OUT and not self._is_ours(step.ifindex, request.dst):
             self.counters["not_for_this_vport"] += 1
             return
-        stamp = self._slots.take(request.seq, request.ack)
+        stamp, is_expired = self._slots.take(request.seq, request.ack, step.locked)
+        if is_expired:
+            self.counters["expired"] += 1
         if stamp is None:
-            self.counters[self._why_unmatched(request)] += 1
+            self.counters[self._why_unmatched(step, request)] += 1
             return
         self.counters["taken"] += 1
         self.counters[self._emit(step, request, stamp)] += 1
@@ -140,10 +147,11 @@ class Model:
         owners = self._vports.owners
         return (ifindex, dst) in owners or (ifindex, bytes(16)) not in owners
 
-    def _why_unmatched(self, request: Request) -> str:
+    def _why_unmatched(self, step: Step, request: Request) -> str:
         if self._has_socket:
             return "unmatched_local"
-        return "unmatched_taken" if self._slots.is_taken(request.seq, request.ack) else "unmatched"
+        is_taken = self._slots.is_taken(request.seq, request.ack, step.locked)
+        return "unmatched_taken" if is_taken else "unmatched"
 
     def _emit(self, step: Step, request: Request, stamp: Stamp) -> str:
         wanted = self._filter_of(step, 2)

@@ -13,7 +13,7 @@ from tests.oracle.expect import KINDS, Step
 from tests.oracle.mutate import mutate
 from tests.oracle.packet import Request, Tunnels, parse
 from tests.oracle.requests import Requests
-from tests.oracle.slots import GOLDEN
+from tests.oracle.slots import GOLDEN, place
 
 IFINDEXES = (1, 101, 102)
 ADDRESSES = tuple(bytes.fromhex(f"fd00{number:04x}00000000000000000a00000{number}") for number in range(1, 7))
@@ -25,6 +25,7 @@ SPECIAL_KEYS = tuple(
     (word * _INVERSE) % (1 << 64) for word in (0, 1, 2, 3, 1 << 63, 1 << 63 | 1, 1 << 63 | 2, (1 << 64) - 1)
 )
 """Keys whose hash is a word with a meaning of its own, or next to one."""
+AGES_NS = (1_000_000, 10_000_000, 2_000_000_001, 3_000_000_000, 20_000_000_000)
 STORIES = ("AB",) * 12 + ("AAB", "ABB", "A", "B", "ABAB", "AXB", "BAB", "AABB")
 """A: at the first point, B: at the second, X: at another first point."""
 
@@ -109,7 +110,18 @@ class Generator:
         other = seen._replace(
             point=other_point if rng.random() < 0.5 else first, ifindex=rng.choice(IFINDEXES)
         )
-        return [{"A": seen, "B": later, "X": other}[letter] for letter in rng.choice(STORIES)]
+        story = [{"A": seen, "B": later, "X": other}[letter] for letter in rng.choice(STORIES)]
+        if rng.random() < 0.03:
+            at = rng.randrange(len(story))
+            story[at] = self._disturbed(rng, story[at], flow)
+        return story
+
+    def _disturbed(self, rng: Random, step: Step, flow: Flow) -> Step:
+        """Time passes before the step, or somebody holds ways of its set."""
+        if rng.random() < 0.5:
+            return step._replace(age_ns=rng.choice(AGES_NS))
+        first = 2 * place(flow.seq, flow.ack, self._spec.sets)[0]
+        return step._replace(locked=rng.choice(((first,), (first + 1,), (first, first + 1))))
 
     def _flow(self, rng: Random) -> Flow:
         src, dst = rng.choice(ADDRESSES), rng.choice(ADDRESSES)

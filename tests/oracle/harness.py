@@ -18,7 +18,7 @@ from agent.loader import Loaded, load
 from agent.ring import RingReader
 from agent.slots import SET_BYTES
 from bpf import syscall
-from bpf.record import RECORD, WAY
+from bpf.record import RECORD, WAY, WAY_LOCKED
 from tests.oracle.cases import Case
 from tests.oracle.expect import Model, Step
 from tests.oracle.generate import IFINDEXES
@@ -131,7 +131,7 @@ class Rig:
         seen_before = self._read_seen()
         try:
             for step in steps:
-                self._transport.send(step)
+                self._send(step)
         except Mismatch as mismatch:
             self._ring.read()
             return str(mismatch)
@@ -152,7 +152,24 @@ class Rig:
         slots = dict(zip(used, keys[used].tolist(), strict=True))
         if slots != model.slot_keys:
             return f"slot keys by way: expected {model.slot_keys}, got {slots}"
-        return compare_records(records, model.records, begin_ns, time.monotonic_ns())
+        end_ns = time.monotonic_ns() + sum(step.age_ns for step in steps)
+        return compare_records(records, model.records, begin_ns, end_ns)
+
+    def _send(self, step: Step) -> None:
+        """Let one packet pass, after what happens to the table before it."""
+        if step.age_ns:
+            used = self._ways["key"] != 0
+            self._ways["time_vni"][used] -= np.uint64(step.age_ns << 24)
+        if not step.locked:
+            self._transport.send(step)
+            return
+        held = list(step.locked)
+        kept = self._ways["key"][held]
+        self._ways["key"][held] = WAY_LOCKED
+        try:
+            self._transport.send(step)
+        finally:
+            self._ways["key"][held] = kept
 
     def _explain(self, steps: Sequence[Step], problem: str) -> str:
         """The shortest beginning that differs, without the steps that do not matter."""
@@ -179,6 +196,7 @@ class Rig:
         for step in steps:
             outcome = self._model_run(model, step)
             where = f"{step.point.label} ifindex {step.ifindex} gso {step.gso_size}/{step.gso_segs}"
+            where += f" age {step.age_ns} locked {step.locked}" if step.age_ns or step.locked else ""
             yield f"  {where}, {len(step.packet)} bytes: {step.packet.hex()}"
             yield f"    model: {outcome}"
         yield f"  {self._case}"

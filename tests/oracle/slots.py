@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model of docs/datapath.md §3: stamps waiting in sets of two ways. No concurrency, no expiry.
+"""Model of docs/datapath.md §3: stamps waiting in sets of two ways, one packet at a time.
 
-Time is the order of the stamps; a caller keeps every run shorter than the two seconds of expiry.
+Time passes only by `age`; a caller keeps every run much shorter than the two seconds of expiry.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bpf.record import Point
+from bpf.record import EXPIRY_NS, Point
 
 GOLDEN = 0x9E3779B97F4A7C15
 MASK64 = (1 << 64) - 1
@@ -37,8 +37,14 @@ class Way:
 
     word: int = 0
     order: int = 0
+    age_ns: int = 0
     is_taken: bool = False
     stamp: Stamp | None = None
+
+    @property
+    def is_expired(self) -> bool:
+        """Waiting for too long to be paired."""
+        return bool(self.word) and not self.is_taken and self.age_ns > EXPIRY_NS
 
 
 def place(seq: int, ack: int, sets: int) -> tuple[int, int]:
@@ -57,16 +63,22 @@ def hash_source(src: bytes, is_ipv6: bool) -> int:
 
 
 class Slots:
-    """The table; each method returns the names of the counters that it bumps."""
+    """The table. `locked` are numbers of ways that somebody else holds meanwhile."""
 
     def __init__(self, sets: int) -> None:
         self._sets = sets
         self._ways: dict[int, tuple[Way, Way]] = {}
         self._order = 0
 
-    def put(self, seq: int, ack: int, stamp: Stamp) -> str | None:
+    def age(self, ns: int) -> None:
+        """Make every stamp older."""
+        for pair in self._ways.values():
+            for way in pair:
+                way.age_ns += ns
+
+    def put(self, seq: int, ack: int, stamp: Stamp, locked: tuple[int, ...] = ()) -> str | None:
         """Store a first stamp; the counter besides `first`, if any."""
-        pair, word = self._find(seq, ack)
+        pair, word = self._find(seq, ack, locked)
         mine = next((way for way in pair if way.word == word), None)
         counter = None
         if mine and mine.stamp:
@@ -74,24 +86,26 @@ class Slots:
             stamp = stamp._replace(is_retransmission=is_same)
             if not mine.is_taken:
                 counter = "refreshed" if is_same else "overwritten"
-        else:
+        elif pair:
             mine = min(pair, key=_victim_rank)
-            counter = "overwritten" if mine.word and not mine.is_taken else None
+            if mine.word and not mine.is_taken:
+                counter = "expired" if mine.is_expired else "overwritten"
+        else:
+            return "slot_busy"
         self._order += 1
-        mine.word, mine.order, mine.is_taken, mine.stamp = word, self._order, False, stamp
+        mine.word, mine.order, mine.age_ns, mine.is_taken, mine.stamp = word, self._order, 0, False, stamp
         return counter
 
-    def take(self, seq: int, ack: int) -> Stamp | None:
-        """The waiting stamp of the key, which becomes taken."""
-        pair, word = self._find(seq, ack)
-        for way in pair:
-            if way.word == word and not way.is_taken:
-                way.is_taken = True
-                return way.stamp
-        return None
+    def take(self, seq: int, ack: int, locked: tuple[int, ...] = ()) -> tuple[Stamp | None, bool]:
+        """The waiting stamp of the key, which becomes taken; and whether it was there, but expired."""
+        for way in self._find(seq, ack, locked)[0]:
+            if way.word == place(seq, ack, self._sets)[1] and not way.is_taken:
+                is_expired, way.is_taken = way.is_expired, True
+                return (None if is_expired else way.stamp), is_expired
+        return None, False
 
-    def is_taken(self, seq: int, ack: int) -> bool:
-        pair, word = self._find(seq, ack)
+    def is_taken(self, seq: int, ack: int, locked: tuple[int, ...] = ()) -> bool:
+        pair, word = self._find(seq, ack, locked)
         return any(way.word == word and way.is_taken for way in pair)
 
     def keys(self) -> dict[int, int]:
@@ -103,16 +117,21 @@ class Slots:
             if way.word
         }
 
-    def _find(self, seq: int, ack: int) -> tuple[tuple[Way, Way], int]:
+    def _find(self, seq: int, ack: int, locked: tuple[int, ...]) -> tuple[tuple[Way, ...], int]:
+        """The ways of the key's set that are not locked, and the key's word."""
         index, word = place(seq, ack, self._sets)
         pair = self._ways.get(index)
         if pair is None:
             pair = self._ways[index] = (Way(), Way())
-        return pair, word
+        if not locked:
+            return pair, word
+        return tuple(way for number, way in enumerate(pair) if 2 * index + number not in locked), word
 
 
 def _victim_rank(way: Way) -> tuple[int, int]:
-    """Empty, then taken, then the oldest; min() keeps the first way of a class."""
+    """Empty, taken, expired, then the oldest; min() keeps the first way of a class."""
     if not way.word:
         return 0, 0
-    return (1, 0) if way.is_taken else (2, way.order)
+    if way.is_taken:
+        return 1, 0
+    return (2, 0) if way.is_expired else (3, way.order)

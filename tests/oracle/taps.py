@@ -62,7 +62,7 @@ class Taps:
             packet = packet[:12] + packet[16:]
         if not 14 <= len(packet) <= MAX_BYTES:
             return None
-        return Step(step.point, packet, self._ifindexes[step.point])
+        return step._replace(packet=packet, ifindex=self._ifindexes[step.point], gso_size=0, gso_segs=0)
 
     def send(self, step: Step) -> None:
         written = os.writev(self._devices[step.point], pieces(step.packet))

@@ -199,6 +199,7 @@ struct scratch {
 	__u64 n; /* the paths of the parser do not multiply in the verifier */
 	__u64 open; /* the field whose line is being read */
 	__u64 empty_line; /* its CR */
+	__u64 tried; /* the traceparent that was looked at during the walk */
 	__u64 is_found; /* the walk ended at a valid traceparent */
 	__u64 blanks; /* 1: a value has blanks other than one in front */
 	__u64 trim; /* the field whose value is being trimmed, the highest first; 0: done */
@@ -209,7 +210,7 @@ struct scratch {
 	struct record record; /* the hop but for its context, so that little else lives during the search */
 	__u64 bits; /* the filter's, of this hop */
 	__u8 before[BLOCK]; /* never blank */
-	__u8 buf[WINDOW + 128]; /* behind n: LF CR LF CR LF, then bytes of earlier packets */
+	__u8 buf[WINDOW + 192]; /* behind n: LF CR LF CR LF, then bytes of earlier packets */
 };
 
 struct owner {
@@ -759,6 +760,20 @@ static __always_inline __u64 is_zero(__u64 number)
 	return sign ^ 1;
 }
 
+/*
+ * An offset read from memory, made known to the verifier as at most WINDOW. The asm keeps clang from
+ * merging two comparisons into one on a difference, of which the verifier learns nothing (6.18:
+ * "unbounded memory access").
+ */
+static __always_inline __u64 bounded(__u64 offset)
+{
+	OPAQUE(offset);
+	if (offset > WINDOW)
+		offset = 0;
+	OPAQUE(offset);
+	return offset;
+}
+
 /* Letters compare without case (bit 0x20), everything else exactly. */
 #define TRACEPAR 0x7261706563617274ULL
 #define ENT_COLON 0x3a746e65ULL
@@ -769,20 +784,17 @@ static __always_inline __u64 is_zero(__u64 number)
 #define SPANID_COLON 0x3a64696e617073ULL
 #define FLAGS_COLON 0x3a7367616c66ULL
 
-/* High bits where a byte is at least `least` (7 bits); the word's own high bits must be 0. */
-static __always_inline __u64 at_least(__u64 word, __u64 least)
-{
-	return word + REPEAT(0x80 - least);
-}
-
-/* HIGH_BITS if all eight bytes are hex digits, lower case or (fold) either. */
+/*
+ * HIGH_BITS if all eight bytes are hex digits, lower case or (fold) either; of ASCII only (the caller
+ * looks at the high bits of all its words at once). A sum has its high bit set from '0', ':', 'a', 'g'
+ * on, so that an odd number of them means '0' to '9' or 'a' to 'f'.
+ */
 static __always_inline __u64 hex_marks(__u64 word, int fold)
 {
-	__u64 low = word & REPEAT(0x7f);
-	__u64 letter = fold ? low | REPEAT(0x20) : low;
+	__u64 letter = fold ? word | REPEAT(0x20) : word;
 
-	return ((at_least(low, '0') & ~at_least(low, ':')) |
-		(at_least(letter, 'a') & ~at_least(letter, 'g'))) & ~word & HIGH_BITS;
+	return (word + REPEAT(0x80 - '0')) ^ (word + REPEAT(0x80 - ':')) ^ (letter + REPEAT(0x80 - 'a')) ^
+	       (letter + REPEAT(0x80 - 'g'));
 }
 
 /* Four bytes, in the order of the text, from eight hex digits. */
@@ -794,18 +806,18 @@ static __always_inline __u64 unhex(__u64 word)
 	return (word | word >> 16) & 0xffffffff;
 }
 
-/* Eight bytes from sixteen hex digits; clears `valid` bits where one is none. */
-static __always_inline __u64 unhex16(const __u8 *digits, int fold, __u64 *valid)
+/* Eight bytes from sixteen hex digits. */
+static __always_inline __u64 unhex16(const __u8 *digits)
+{
+	return unhex(load8(digits)) | unhex(load8(digits + 8)) << 32;
+}
+
+/* Are these sixteen hex digits of either case? */
+static __always_inline int is_hex16(const __u8 *digits)
 {
 	__u64 one = load8(digits), two = load8(digits + 8);
 
-	*valid &= hex_marks(one, fold) & hex_marks(two, fold);
-	return unhex(one) | unhex(two) << 32;
-}
-
-static __always_inline int has_ids(const struct context *x)
-{
-	return (x->trace_id[0] | x->trace_id[1]) && x->span_id;
+	return ((hex_marks(one, 1) & hex_marks(two, 1) & ~(one | two)) & HIGH_BITS) == HIGH_BITS;
 }
 
 /* Version and flags of a traceparent's first 55 bytes, and zeros, as eight hex digits. */
@@ -820,9 +832,10 @@ static __always_inline int is_w3c(const __u8 *v)
 	__u64 ends = w3c_ends(v), trace0 = load8(v + 3), trace1 = load8(v + 11), trace2 = load8(v + 19),
 	      trace3 = load8(v + 27), span0 = load8(v + 36), span1 = load8(v + 44), zeros = REPEAT('0'), wrong;
 
-	wrong = HIGH_BITS ^ (hex_marks(ends, 0) & hex_marks(trace0, 0) & hex_marks(trace1, 0) &
-			     hex_marks(trace2, 0) & hex_marks(trace3, 0) & hex_marks(span0, 0) &
-			     hex_marks(span1, 0));
+	wrong = ~(hex_marks(ends, 0) & hex_marks(trace0, 0) & hex_marks(trace1, 0) & hex_marks(trace2, 0) &
+		  hex_marks(trace3, 0) & hex_marks(span0, 0) & hex_marks(span1, 0));
+	wrong |= ends | trace0 | trace1 | trace2 | trace3 | span0 | span1;
+	wrong &= HIGH_BITS;
 	wrong |= (v[2] ^ '-') | (v[35] ^ '-') | (v[52] ^ '-');
 	wrong |= is_zero((trace0 ^ zeros) | (trace1 ^ zeros) | (trace2 ^ zeros) | (trace3 ^ zeros));
 	wrong |= is_zero((span0 ^ zeros) | (span1 ^ zeros));
@@ -834,64 +847,41 @@ static __always_inline int is_w3c(const __u8 *v)
 /* The context in a valid traceparent. */
 static __always_inline void take_w3c(struct context *x, const __u8 *v, __u64 at)
 {
-	__u64 unused = 0;
-
-	x->trace_id[0] = unhex16(v + 3, 0, &unused);
-	x->trace_id[1] = unhex16(v + 19, 0, &unused);
-	x->span_id = unhex16(v + 36, 0, &unused);
+	x->trace_id[0] = unhex16(v + 3);
+	x->trace_id[1] = unhex16(v + 19);
+	x->span_id = unhex16(v + 36);
 	x->flags = unhex(w3c_ends(v)) >> 8 & 0xff;
 	x->offset = at;
 	x->kind = CONTEXT_W3C;
 }
 
 /*
- * A line that begins with "tracepar". True if it is a traceparent as everybody writes it (at most
- * one space, 55 bytes, CR) and valid: the search is over. Any other is kept for later.
+ * 0 for "tra", "x-b" and "b3:": one number, for one branch. The product of three 24-bit numbers can also
+ * overflow to 0, which costs a closer look.
  */
-static __always_inline int open_w3c(struct scratch *s, const __u8 *line, __u64 at)
+static __always_inline __u64 is_no_context(__u64 head)
 {
-	const __u8 *v = line + sizeof("traceparent");
+	__u64 three = FIRST(head, 3), product;
 
-	if ((FIRST(load8(line + 8), 4) | 0x202020) != ENT_COLON || s->at[FIELD_W3C])
-		return 0;
-	s->at[FIELD_W3C] = at;
-	s->open = FIELD_W3C;
-	at += sizeof("traceparent") + 55;
-	if (v[0] == ' ') {
-		v++;
-		at++;
-	}
-	if (v[55] != '\r' || v[56] != '\n' || !is_w3c(v))
-		return 0;
-	s->is_found = 1;
-	s->from[FIELD_W3C] = at - 55;
-	s->end[FIELD_W3C] = at;
-	return 1;
+	product = ((three | 0x202020) ^ FIRST(TRACEPAR, 3)) * ((three | 0x200020) ^ FIRST(X_B3_DASH, 3)) *
+		  ((three | 0x20) ^ B3_COLON);
+	OPAQUE(product);
+	return product;
 }
 
-/* "x-b" or "b3:"; one number, for one branch. */
-static __always_inline __u64 may_be_b3(__u64 head)
-{
-	__u64 multi = is_zero((FIRST(head, 3) | 0x200020) ^ FIRST(X_B3_DASH, 3));
-	__u64 single = is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON);
-
-	OPAQUE(multi);
-	OPAQUE(single);
-	multi |= single;
-	OPAQUE(multi);
-	return multi;
-}
-
-/* Opens the B3 field that the line begins with, if it is the first of its name. Without a branch: see walk_lines(). */
-static __always_inline void open_b3(struct scratch *s, const __u8 *line, __u64 head, __u64 at)
+/* Opens the field that the line begins with, if it is the first of its name. Without a branch: see walk_lines(). */
+static __always_inline void open_field(struct scratch *s, const __u8 *line, __u64 head, __u64 at)
 {
 	__u64 rest = load8(line + 5), field = 0, seen, prefix, fresh;
 	__u64 seven = rest | 0x0020202020202020ULL; /* seven letters, then ':' */
 
-	prefix = (FIRST(head, 5) | 0x200020) ^ X_B3_DASH;
+	if (CONTEXTS & CONTEXTS_W3C)
+		field = is_zero(((head | REPEAT(0x20)) ^ TRACEPAR) |
+				((FIRST(load8(line + 8), 4) | 0x202020) ^ ENT_COLON)) * FIELD_W3C;
 	if (CONTEXTS & CONTEXTS_B3)
-		field = is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON) * FIELD_B3;
+		field += is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON) * FIELD_B3;
 	if (CONTEXTS & CONTEXTS_MULTI) {
+		prefix = (FIRST(head, 5) | 0x200020) ^ X_B3_DASH;
 		field += is_zero(prefix | (seven ^ TRACEID_COLON)) * FIELD_TRACEID;
 		field += is_zero(prefix | (seven ^ SAMPLED_COLON)) * FIELD_SAMPLED;
 		field += is_zero(prefix | ((FIRST(rest, 7) | 0x202020202020ULL) ^ SPANID_COLON)) * FIELD_SPANID;
@@ -925,52 +915,85 @@ static __always_inline int short_lines(struct scratch *s, __u64 at, __u64 marks,
 	return 1;
 }
 
+/* The line ends in one word, and the line that begins behind the last of them. True at the end of the header. */
+static __always_inline int walk_word(struct scratch *s, __u64 at)
+{
+	const __u8 *word = s->buf + at, *line;
+	__u64 carriage, marks, first, last, head, is_single;
+
+	carriage = load8(word) ^ REPEAT('\r');
+	marks = zero_bytes(carriage);
+	asm volatile goto("if %[marks] != 0 goto %l[found]" : : [marks] "r"(marks) : : found);
+	return 0;
+found:
+	marks = zero_bytes_exact(carriage | (load8(word + 1) ^ REPEAT('\n')));
+	if (!marks)
+		return 0;
+	first = first_mark(marks) & 7;
+	s->end[s->open & (FIELDS - 1)] = at + first;
+	s->open = FIELD_NONE;
+	is_single = is_zero(marks & (marks - 1));
+	OPAQUE(is_single);
+	if (!is_single && short_lines(s, at, marks, first))
+		return 1;
+	last = last_mark(marks) & 7;
+	line = word + last + 2;
+	head = load8(line);
+	if (FIRST(head, 2) == 0x0a0d) {
+		s->empty_line = at + last + 2;
+		return 1;
+	}
+	if (is_no_context(head))
+		return 0;
+	open_field(s, line, head, at + last + 2);
+	return 0;
+}
+
 /*
- * Walks the lines, a word a step, noting where the first field of each name begins and ends, up to
- * the empty line (behind what was loaded there is one) or to a valid traceparent.
+ * Is the first traceparent one as everybody writes it (at most one space, 55 bytes, CR), and valid?
+ * Then the search is over. Anything else is looked at when the header was walked through.
+ */
+static __always_inline int is_plain_w3c(struct scratch *s)
+{
+	__u64 from = s->at[FIELD_W3C];
+	const __u8 *v;
+
+	asm volatile goto("if %[from] != %[tried] goto %l[untried]" : : [from] "r"(from), [tried] "r"(s->tried) : : untried);
+	return 0;
+untried:
+	s->tried = from;
+	from = bounded(from) + sizeof("traceparent");
+	from += is_zero(s->buf[from] ^ ' ');
+	v = s->buf + from;
+	if (v[55] != '\r' || v[56] != '\n' || !is_w3c(v))
+		return 0;
+	s->is_found = 1;
+	s->from[FIELD_W3C] = from;
+	s->end[FIELD_W3C] = from + 55;
+	return 1;
+}
+
+/*
+ * Walks the lines, noting where the first field of each name begins and ends, up to the empty line
+ * (behind what was loaded there is one) or to a valid traceparent.
  *
- * The shape is for the verifier. It explores what falls through first and keeps a state to prune by
- * once in 100 instructions or 20 jumps of a loop, at the next jump or label. So the longest way
- * through a step (LIKELY) is over 100 instructions, falls through, and has no label between its last
- * test and the end of the step, which every other way reaches too: each is explored once per step.
- * And there may be 8192 jumps on the way to the end: seven a step.
+ * The shape is for the verifier. What falls through first it follows to the end before it looks at
+ * anything else, and of the states that this leaves for pruning only the latest few of a loop are kept
+ * (is_state_visited(): 100 instructions or 20 jumps between two of them, gone after four misses), so
+ * that each step is explored about twice. Hence: the way that falls through is the shortest (a word
+ * without a CR, by `asm goto`, because clang would order the blocks otherwise); what is long and can
+ * wait (is_plain_w3c) is done once in eight words; and what differs between two ways is a number, not
+ * a branch. At window 8192 this made 595 k instructions of more than a million.
  */
 static __always_inline void walk_lines(struct scratch *s)
 {
-	__u64 carriage, marks, first, last, head, is_single, differs;
-	const __u8 *line;
-
 #pragma clang loop unroll(disable)
-	for (__u64 at = 0; at < WINDOW + 8; at += 8) {
-		const __u8 *word = s->buf + at;
-
-		carriage = load8(word) ^ REPEAT('\r');
-		if (!zero_bytes(carriage))
-			continue;
-		marks = zero_bytes_exact(carriage | (load8(word + 1) ^ REPEAT('\n')));
-		if (!marks)
-			continue;
-		first = first_mark(marks) & 7;
-		s->end[s->open & (FIELDS - 1)] = at + first;
-		s->open = FIELD_NONE;
-		is_single = is_zero(marks & (marks - 1));
-		if (!is_single && short_lines(s, at, marks, first))
+	for (__u64 at = 0; at < WINDOW + 8; at += 64) {
+		if (walk_word(s, at) || walk_word(s, at + 8) || walk_word(s, at + 16) || walk_word(s, at + 24) ||
+		    walk_word(s, at + 32) || walk_word(s, at + 40) || walk_word(s, at + 48) || walk_word(s, at + 56))
 			return;
-		last = last_mark(marks) & 7;
-		line = word + last + 2;
-		head = load8(line);
-		if (FIRST(head, 2) == 0x0a0d) {
-			s->empty_line = at + last + 2;
+		if ((CONTEXTS & CONTEXTS_W3C) && is_plain_w3c(s))
 			return;
-		}
-		differs = (head | REPEAT(0x20)) ^ TRACEPAR;
-		OPAQUE(differs);
-		if (!(CONTEXTS & CONTEXTS_W3C) || differs) {
-			if (may_be_b3(head))
-				open_b3(s, line, head, at + last + 2);
-		} else if (open_w3c(s, line, at + last + 2)) {
-			return;
-		}
 	}
 }
 
@@ -1013,20 +1036,6 @@ static __always_inline __u64 trailing_blanks(const __u8 *block)
 		blanks += 8;
 	}
 	return blanks;
-}
-
-/*
- * An offset read from memory, made known to the verifier as at most WINDOW. The asm keeps clang from
- * merging two comparisons into one on a difference, of which the verifier learns nothing (6.18:
- * "unbounded memory access").
- */
-static __always_inline __u64 bounded(__u64 offset)
-{
-	OPAQUE(offset);
-	if (offset > WINDOW)
-		offset = 0;
-	OPAQUE(offset);
-	return offset;
 }
 
 /*
@@ -1126,22 +1135,24 @@ static __always_inline int find_w3c(struct scratch *s, struct context *x)
 /* Trace id of 16 or 32 digits and span id, of either case. */
 static __always_inline int read_b3_ids(struct context *x, const __u8 *trace, __u64 digits, const __u8 *span)
 {
-	__u64 valid = HIGH_BITS;
-
 	x->trace_id[0] = 0;
 	if (digits == 32) {
-		x->trace_id[0] = unhex16(trace, 1, &valid);
+		if (!is_hex16(trace))
+			return 0;
+		x->trace_id[0] = unhex16(trace);
 		trace += 16;
 	}
-	x->trace_id[1] = unhex16(trace, 1, &valid);
-	x->span_id = unhex16(span, 1, &valid);
-	return valid == HIGH_BITS && has_ids(x);
+	if (!is_hex16(trace) || !is_hex16(span))
+		return 0;
+	x->trace_id[1] = unhex16(trace);
+	x->span_id = unhex16(span);
+	return (x->trace_id[0] | x->trace_id[1]) && x->span_id;
 }
 
 /* B3 single: trace-span[-state[-parent]]. */
 static __always_inline int find_b3(struct scratch *s, struct context *x)
 {
-	__u64 bytes, digits, valid = HIGH_BITS, state = 0;
+	__u64 bytes, digits, state = 0;
 	const __u8 *v = value(s, FIELD_B3, &bytes), *tail;
 
 	if (bytes < 33)
@@ -1160,11 +1171,8 @@ static __always_inline int find_b3(struct scratch *s, struct context *x)
 		if (tail[0] != '-' || (state != '0' && state != '1' && state != 'd'))
 			return 0;
 	}
-	if (bytes == 19) {
-		unhex16(tail + 3, 1, &valid);
-		if (tail[2] != '-' || valid != HIGH_BITS)
-			return 0;
-	}
+	if (bytes == 19 && (tail[2] != '-' || !is_hex16(tail + 3)))
+		return 0;
 	x->kind = CONTEXT_B3;
 	x->offset = s->at[FIELD_B3];
 	x->flags = state == '1' || state == 'd';
@@ -1239,6 +1247,7 @@ static __always_inline void search(struct __sk_buff *skb, struct scratch *s)
 	s->open = FIELD_NONE;
 	s->empty_line = WINDOW;
 	s->is_found = 0;
+	s->tried = 0;
 	x->kind = CONTEXT_NONE;
 	x->quality = 0;
 	if (n < 4 || n > WINDOW) /* never: a request start has 4 bytes; 6.1 wants to see the bounds here */

@@ -138,7 +138,7 @@ class Model:
         if is_expired:
             self.counters["expired"] += 1
         if stamp is None:
-            self.counters[self._why_unmatched(step, request)] += 1
+            self.counters[self._why_unmatched(step, request, is_expired)] += 1
             return
         self.counters["taken"] += 1
         self.counters[self._emit(step, request, stamp)] += 1
@@ -147,10 +147,10 @@ class Model:
         owners = self._vports.owners
         return (ifindex, dst) in owners or (ifindex, bytes(16)) not in owners
 
-    def _why_unmatched(self, step: Step, request: Request) -> str:
+    def _why_unmatched(self, step: Step, request: Request, is_expired: bool) -> str:
         if self._has_socket:
             return "unmatched_local"
-        is_taken = self._slots.is_taken(request.seq, request.ack, step.locked)
+        is_taken = not is_expired and self._slots.is_taken(request.seq, request.ack, step.locked)
         return "unmatched_taken" if is_taken else "unmatched"
 
     def _emit(self, step: Step, request: Request, stamp: Stamp) -> str:

@@ -178,3 +178,21 @@ def test_model_tls_and_h2_count_per_vport_with_an_entry() -> None:
     tls = ETHER4 + ipv4(TCP + b"\x16\x03\x01\0")
     model = after(Step(VPORT_IN, tls, 5), Step(VPORT_OUT, tls, 6), vports=Vports(seen=frozenset({6})))
     assert (model.counters["looks_tls"], dict(model.seen)) == (2, {(6, "looks_tls"): 1})
+
+
+def test_model_expired_stamp_is_not_paired() -> None:
+    late = Step(VPORT_OUT, INNER, age_ns=2_000_000_001)
+    model = after(Step(NIC_IN, OUTER), late, Step(VPORT_OUT, INNER))
+    assert dict(model.counters) == {
+        "first": 1,
+        "second": 2,
+        "expired": 1,
+        "unmatched": 1,
+        "unmatched_taken": 1,
+    }
+
+
+def test_model_both_ways_locked_is_slot_busy() -> None:
+    index = place(3, 4, 4096)[0]
+    model = after(Step(NIC_IN, OUTER, locked=(2 * index, 2 * index + 1)), Step(VPORT_OUT, INNER))
+    assert dict(model.counters) == {"first": 1, "slot_busy": 1, "second": 1, "unmatched": 1}

@@ -193,9 +193,9 @@ class Rig:
 
     def _told(self, steps: Sequence[Step]) -> Iterator[str]:
         model = Model(self._case.spec, self._case.vports, self._transport.has_socket)
-        for step in steps:
-            outcome = self._model_run(model, step)
-            step = self._transport.seen(step) or step
+        for sent in steps:
+            outcome = self._model_run(model, sent)
+            step = self._transport.seen(sent) or sent
             where = f"{step.point.label} ifindex {step.ifindex} gso {step.gso_size}/{step.gso_segs}"
             where += f" age {step.age_ns} locked {step.locked}" if step.age_ns or step.locked else ""
             yield f"  {where}, {len(step.packet)} bytes: {step.packet.hex()}"

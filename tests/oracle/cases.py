@@ -41,6 +41,7 @@ def cases() -> tuple[Case, ...]:
             for size in (64, 200, 1500, 4096, 8192)
         ),
         Case("two sets", ProgramSpec(window=512, sets=2)),
+        Case("small ring", ProgramSpec(window=600, ring_bytes=4096)),
         Case("owners", ProgramSpec(window=1500), owned),
         Case("w3c only", ProgramSpec(window=1500, contexts=some({"w3c"}))),
         Case("b3 single only", ProgramSpec(window=1500, contexts=some({"b3-single"}))),

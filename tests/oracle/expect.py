@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
-from bpf.record import RECORD, Encap, Kind, Point, Quality
+from bpf.record import RECORD, RING_STRIDE, Encap, Kind, Point, Quality
 from bpf.spec import ProgramSpec
 from tests.oracle.context import Context, names_of, search
 from tests.oracle.packet import Request, Tunnels, parse
@@ -71,7 +71,10 @@ class Vports:
 
 
 class Model:
-    """State of the four programs of one spec. `has_socket`: skb->sk is set, as in every BPF_PROG_TEST_RUN."""
+    """State of the four programs of one spec, from empty slots and an empty ring that nobody reads.
+
+    `has_socket`: skb->sk is set, as in every BPF_PROG_TEST_RUN.
+    """
 
     def __init__(self, spec: ProgramSpec, vports: Vports, has_socket: bool) -> None:
         self.counters: Counter[str] = Counter()
@@ -163,6 +166,8 @@ class Model:
             return "sampled_out"  # without context the flags are 0
         if not is_kept(context, shift):
             return "sampled_out"
+        if len(self.records) >= (self._spec.ring_bytes - 1) // RING_STRIDE:
+            return "ring_full"
         self.records.append(_record(step, request, stamp, context))
         return "records"
 

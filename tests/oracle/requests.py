@@ -29,6 +29,12 @@ PLAIN = (
 )  # fmt: skip
 NEAR_HEX = b":;<=>?@G`g/" * 3 + b"aAfF09-~\x00\x80\xff \t\x10\x30\xb0\xe1"
 SPACE = (b"", b" ", b"  ", b"\t", b" \t ", b" " * 7, b" " * 40, b"\t" * 9)
+SOUP = (b"\r\n",) * 6 + (
+    b"\r", b"\n", b"\r\n\r\n", b":", b"b3", b"b3:", b"b3:0\r\n", b"B3: d\r\n", b"x", b"x:1\r\n", b" ", b"\t",
+    b"0", b"1", b"traceparent:", b"Traceparent: ", b"x-b3-traceid:", b"X-B3-SpanId:", b"x-b3-flags: 1\r\n",
+    b"abcdefg", TRACE, SPAN, b"00-" + TRACE + b"-" + SPAN + b"-01", TRACE + b"-" + SPAN + b"-1", b"\r\nb3:",
+    b"\r\ntraceparent:\r\n",
+)  # fmt: skip
 ENDINGS = (b"\r\n",) * 24 + (b"\n", b"\r", b"\r\r\n", b"\r\n\r", b"\n\r\n", b"\r\n ", b"\r\n\t", b"\r\0\n")
 
 
@@ -44,15 +50,25 @@ class Requests:
         roll = rng.random()
         if roll < 0.06:
             return rng.choice(NO_REQUESTS) + rng.choice((b"", b"x" * 30, self._context_line() + b"\r\n\r\n"))
+        if roll < 0.2:
+            return self._soup()[: self._max_bytes]
         lines = [self._line() for _ in range(rng.choice((0, 1, 2, 3, 5, 8, 13, 20)))]
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
             lines.insert(rng.randrange(len(lines) + 1), self._context_line())
-        if roll < 0.25:
+        if roll < 0.36:
             lines = self._multi(lines)
         payload = self._join(lines)
         if rng.random() < 0.35:
             payload = self._at_the_border(payload)
         return payload[: self._max_bytes]
+
+    def _soup(self) -> bytes:
+        """Line ends, names and values in any order: several ends within 8 bytes, at every alignment."""
+        rng = self._rng
+        tokens = rng.choices(SOUP, k=rng.choice((2, 4, 8, 16, 40)))
+        for _ in range(rng.choice((0, 1, 2))):
+            tokens.insert(rng.randrange(len(tokens) + 1), b"\r\n" + self._context_line() + b"\r\n")
+        return b"GET " + b"/" * rng.randrange(9) + b"\r\n" + b"".join(tokens)
 
     def _request_line(self) -> bytes:
         rng = self._rng

@@ -9,7 +9,7 @@ from bpf.spec import ProgramSpec
 from tests.oracle.context import Context
 from tests.oracle.expect import Model, Step, VportFilter, Vports, is_kept
 from tests.oracle.slots import hash_source, place
-from tests.unit.test_oracle_packet import ETHER4, TCP, UDP_VXLAN, VXLAN, ipv4
+from tests.unit.handmade import ETHER4, TCP, UDP_VXLAN, VXLAN, ipv4
 
 HEADERS = b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n"
 REQUEST = b"GET / HTTP/1.1\r\n" + HEADERS

@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 import overhop
 from overhop import errors, logs
+from overhop.commands.agent import AgentOptions, do_agent
 from overhop.commands.clean import CleanOptions, do_clean
 from overhop.commands.doctor import DoctorOptions, do_doctor
 from overhop.commands.hops import HopsOptions, do_hops
@@ -60,6 +62,26 @@ def overhop_command(
         logs.configure(log_level, as_json=log_json)
     except ValueError as error:
         raise errors.UsageError(str(error)) from error
+
+
+@app.command()
+def agent(
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="YAML plan, reread on change (docs/plan.md); without it every veth of this node."),
+    ] = None,
+    nic: Annotated[str | None, typer.Option(help="The node's NIC, if there is no plan.")] = None,
+    duration_s: Annotated[
+        float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds.")
+    ] = None,
+    attach: Annotated[
+        Literal["auto", "tcx", "clsact"],
+        typer.Option(help="How programs are attached; auto: TCX if there is."),
+    ] = "auto",
+    as_json: JsonFlag = False,
+) -> int:
+    """Trace this node until stopped, at its NIC and its pods' interfaces."""
+    return do_agent(AgentOptions(plan, nic, duration_s, attach, as_json))
 
 
 @app.command()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs of this node: loaded, attached where they are wanted, exchanged in place, taken away."""
+
+import logging
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+import numpy as np
+
+from agent.attach import AttachError, Attachment, InterfaceGone, attach
+from agent.counters import CounterReader
+from agent.links import Link
+from agent.loader import Loaded, load
+from agent.plan import VportPlan
+from agent.points import Hook, Wanted
+from agent.ring import Records, RingReader
+from agent.slots import count_waiting
+from bpf import syscall
+from bpf.counters import NAMES
+from bpf.record import RECORD
+from bpf.spec import ProgramSpec
+
+Mode = Literal["auto", "tcx", "clsact"]
+
+_log = logging.getLogger(__name__)
+_SEEN_BYTES = 16
+_ANY_ADDRESS = bytes(16)
+
+
+class Datapath:
+    """One set of programs and maps, and where they are attached.
+
+    Raises LoaderError when made. `clock_tai_ns` is the offset of CLOCK_TAI to real time in ns.
+    """
+
+    def __init__(self, spec: ProgramSpec, mode: Mode = "auto", clock_tai_ns: int = 0) -> None:
+        self.spec = spec
+        self.swapped = 0
+        """Stamps that waited in slots of programs that were exchanged."""
+        self._mode: Mode = mode
+        self._clock_tai_ns = clock_tai_ns
+        self._attachments: dict[Hook, Attachment] = {}
+        self._vports: dict[int, VportPlan] = {}
+        self._failed: dict[Hook, str] = {}
+        self._before: dict[str, int] = dict.fromkeys(NAMES, 0)
+        self._loaded = self._load(spec)
+        self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
+
+    @property
+    def vports(self) -> Mapping[int, VportPlan]:
+        """Traced vports by ifindex."""
+        return self._vports
+
+    @property
+    def hooks(self) -> Mapping[Hook, Attachment]:
+        """Where programs are attached."""
+        return self._attachments
+
+    @property
+    def failed(self) -> Mapping[Hook, str]:
+        """Why programs are not attached where they are wanted."""
+        return self._failed
+
+    @property
+    def verified_insns(self) -> Mapping[str, int]:
+        """Instructions that the verifier walked, by program."""
+        return self._loaded.verified_insns
+
+    def read(self) -> Records:
+        """Records since the last read."""
+        return self._ring.read()
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the agent's start by the names of bpf.counters."""
+        now = CounterReader(self._loaded.maps["oh_counters"]).read()
+        return {name: value + self._before[name] for name, value in now.items()}
+
+    def waiting(self) -> int:
+        """Stamps that wait for their pair."""
+        return count_waiting(self._loaded.maps["oh_slots"], self.spec.sets)
+
+    def unreadable(self, ifindex: int) -> tuple[int, int]:
+        """TLS records and HTTP/2 prefaces at this vport since it is traced by this program."""
+        size = _SEEN_BYTES * syscall.possible_cpus()
+        value = syscall.map_lookup(self._loaded.maps["oh_seen"], _u32(ifindex), size)
+        if value is None:
+            return 0, 0
+        tls, http2 = np.frombuffer(value, "<u8").reshape(-1, 2).sum(axis=0)
+        return int(tls), int(http2)
+
+    def step(self, wanted: Wanted, limit: int = 1 << 30) -> bool:
+        """Attach and detach towards `wanted`, at most `limit` programs; True if there is nothing left to do.
+
+        What cannot be attached is in `failed` and is tried again after retry().
+        """
+        gone = [hook for hook in self._attachments if hook not in wanted.hooks]
+        for hook in gone[:limit]:
+            self._detach(hook)
+        for ifindex in [known for known in self._vports if known not in wanted.vports]:
+            self._forget_vport(ifindex)
+        for ifindex, vport in wanted.vports.items():
+            if self._vports.get(ifindex) != vport:
+                self._enter_vport(ifindex, vport)
+        self._failed = {hook: why for hook, why in self._failed.items() if hook in wanted.hooks}
+        new = [h for h in wanted.hooks if h not in self._attachments and h not in self._failed]
+        for hook in new[: max(0, limit - len(gone))]:
+            self._attach(hook, wanted.hooks[hook])
+        return len(gone) + len(new) <= limit
+
+    def retry(self) -> None:
+        """Let the next step() try again what failed, and what somebody else took away."""
+        self._failed.clear()
+        for hook in [hook for hook, one in self._attachments.items() if not one.is_attached()]:
+            lost = self._attachments[hook]
+            _log.warning("program was taken away", extra=_where(lost.link, hook))
+            self._detach(hook)
+
+    def shadows(self) -> dict[Hook, str]:
+        """Who runs before us, by hook."""
+        found = {hook: one.shadowed_by() for hook, one in self._attachments.items()}
+        return {hook: name for hook, name in found.items() if name is not None}
+
+    def swap(self, spec: ProgramSpec) -> Records:
+        """Exchange the programs in place; returns what was left in the old ring.
+
+        The new programs are compiled first: on a LoaderError everything stays as it was. Stamps that wait in
+        the old slots are counted as `swapped`.
+        """
+        old, old_ring, old_spec = self._loaded, self._ring, self.spec
+        self._loaded = self._load(spec)
+        self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
+        self.spec = spec
+        for ifindex, vport in self._vports.items():
+            self._enter_vport(ifindex, vport)
+        for hook, attachment in self._attachments.items():
+            attachment.replace(self._loaded.programs[hook.point.program])
+        rest = _drained(old_ring)
+        counters = CounterReader(old.maps["oh_counters"]).read()
+        self._before = {name: self._before[name] + counters[name] for name in NAMES}
+        self.swapped += count_waiting(old.maps["oh_slots"], old_spec.sets)
+        old_ring.close()
+        old.close()
+        return rest
+
+    def detach_all(self) -> None:
+        """Take every program away; the maps stay readable until close()."""
+        for hook in list(self._attachments):
+            self._detach(hook)
+
+    def close(self) -> None:
+        """Take every program away and free the maps."""
+        self.detach_all()
+        self._ring.close()
+        self._loaded.close()
+
+    def _load(self, spec: ProgramSpec) -> Loaded:
+        loaded = load(spec)
+        syscall.map_update(loaded.maps["oh_params"], _u32(0), self._clock_tai_ns.to_bytes(8, "little"))
+        return loaded
+
+    def _attach(self, hook: Hook, link: Link) -> None:
+        program = self._loaded.programs[hook.point.program]
+        try:
+            self._attachments[hook] = attach(link, hook.point, program, self._mode)
+        except InterfaceGone as error:
+            self._failed[hook] = str(error)
+        except AttachError as error:
+            self._failed[hook] = str(error)
+            _log.error("cannot attach", extra=_where(link, hook) | {"reason": str(error)})
+
+    def _detach(self, hook: Hook) -> None:
+        attachment = self._attachments.pop(hook)
+        try:
+            attachment.detach()
+        except AttachError as error:
+            _log.error("cannot detach", extra=_where(attachment.link, hook) | {"reason": str(error)})
+
+    def _enter_vport(self, ifindex: int, vport: VportPlan) -> None:
+        if ifindex in self._vports and self._vports[ifindex] != vport:
+            self._delete_entries(ifindex, self._vports[ifindex])
+        self._vports[ifindex] = vport
+        maps = self._loaded.maps
+        for key in _owner_keys(ifindex, vport):
+            syscall.map_update(maps["oh_owners"], key, bytes(4))
+        value = vport.filter_value()
+        if self.spec.filter and value is not None:
+            syscall.map_update(maps["oh_filter"], _u32(ifindex), value)
+        size = _SEEN_BYTES * syscall.possible_cpus()
+        if syscall.map_lookup(maps["oh_seen"], _u32(ifindex), size) is None:
+            syscall.map_update(maps["oh_seen"], _u32(ifindex), bytes(size))
+
+    def _forget_vport(self, ifindex: int) -> None:
+        self._delete_entries(ifindex, self._vports.pop(ifindex))
+        syscall.map_delete(self._loaded.maps["oh_seen"], _u32(ifindex))
+
+    def _delete_entries(self, ifindex: int, vport: VportPlan) -> None:
+        for key in _owner_keys(ifindex, vport):
+            syscall.map_delete(self._loaded.maps["oh_owners"], key)
+        syscall.map_delete(self._loaded.maps["oh_filter"], _u32(ifindex))
+
+
+def _owner_keys(ifindex: int, vport: VportPlan) -> list[bytes]:
+    """Keys of oh_owners: each address, and :: for "the addresses of this vport are known"."""
+    if not vport.addresses:
+        return []
+    return [_u32(ifindex) + address for address in (_ANY_ADDRESS, *map(_mapped, vport.addresses))]
+
+
+def _mapped(address: IPv4Address | IPv6Address) -> bytes:
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+
+
+def _drained(ring: RingReader) -> Records:
+    batches = [np.empty(0, RECORD)]
+    while len(batch := ring.read()):
+        batches.append(batch)
+    return np.concatenate(batches)
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+def _where(link: Link, hook: Hook) -> dict[str, object]:
+    return {"ifname": link.name, "ifindex": hook.ifindex, "point": hook.point.label}

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's loop: read the ring, serve those who ask, follow interfaces and the plan."""
+
+import logging
+import os
+import select
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent import unix_socket
+from agent.clock import Clock, boot_id
+from agent.datapath import Datapath, Mode
+from agent.discover import DiscoveryError, completed
+from agent.links import Link, LinkWatch, links
+from agent.loader import LoaderError
+from agent.lock import AgentLock
+from agent.plan import Plan, VportPlan
+from agent.plan_file import PlanFile
+from agent.points import NIC_POINTS, Hook, wanted
+from agent.record import Recorder, RecordingHeader, RecordServer
+from agent.ring import Records
+from agent.summary import Endpoint
+from agent.sweep import sweep
+from agent.watch import AgentFacts, VportFacts, WatchServer
+from bpf.counters import imbalances
+from bpf.record import Kind
+from bpf.spec import source_digest
+
+_log = logging.getLogger(__name__)
+
+POLL_MS = 20
+ATTACHES_A_TURN = 2
+"""Each takes 6 to 16 ms (RCU); the ring holds 150 ms of 100 k hops/s meanwhile."""
+PLAN_LOOK_NS = 500_000_000
+CHECK_NS = 60_000_000_000
+"""How often the agent looks whether it is still attached, and first."""
+_VPORT_FIRST = (Kind.TX, Kind.LOCAL)
+_VPORT_SECOND = (Kind.RX, Kind.LOCAL)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """How one agent runs. Without `plan_path` the plan is made from the interfaces."""
+
+    plan_path: str | None = None
+    nic: str | None = None
+    """NIC to use where there is no plan file."""
+    mode: Mode = "auto"
+    node: str = field(default_factory=lambda: os.uname().nodename)
+
+
+class Agent:
+    """One node's agent in the network namespace of the calling thread.
+
+    Raises AlreadyRunning, PlanError, DiscoveryError, LoaderError, AttachError, OSError when made; then
+    nothing of it is left. As a context manager it takes its programs away at the end.
+    """
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self._open = ExitStack()
+        with self._open as stack:
+            lock = AgentLock()
+            stack.callback(lock.close)
+            for removed in sweep(lock):
+                _log.warning("removed what a killed agent left", extra={"what": removed})
+            self._plan_file = PlanFile(config.plan_path) if config.plan_path else None
+            self._watch_links = stack.enter_context(LinkWatch())
+            self._plan = completed(self._base_plan(), links())
+            self._clock = Clock()
+            self.datapath = Datapath(self._plan.spec(), config.mode, self._clock.offset.tai_offset_ns)
+            stack.callback(self.datapath.close)
+            self._recorder = Recorder(self._recording_header)
+            stack.callback(self._recorder.close)
+            self._records = RecordServer(unix_socket.default_path("record"), self._recorder)
+            stack.callback(self._records.close)
+            self._watchers = WatchServer(unix_socket.default_path("watch"), self.facts, self._name)
+            stack.callback(self._watchers.close)
+            self._requests: Counter[int] = Counter()
+            self._names: dict[int, str] = {}
+            self._missing: tuple[str, ...] = ()
+            self._shadows: dict[Hook, str] = {}
+            self._unsettled = True
+            self._next_plan_look_ns = self._next_check_ns = 0
+            self._follow_links(limit=1 << 30)
+            self._require_nic()
+            self._log_start()
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the programs away, end the recording, let the next agent in."""
+        self._open.close()
+
+    def run(self, stop: Callable[[], bool], take: Callable[[Records], None] | None = None) -> None:
+        """Work until `stop()`, asked every 20 ms. `take` gets every batch of records but empty ones."""
+        waiter = select.poll()
+        waiter.register(self._watch_links.fileno(), select.POLLIN)
+        while not stop():
+            ready = waiter.poll(POLL_MS)
+            self._unsettled |= bool(ready) and bool(self._watch_links.events())
+            self._turn(time.monotonic_ns(), take)
+
+    def finish(self, take: Callable[[Records], None] | None = None) -> dict[str, int]:
+        """Detach, read the rest of the ring, and say the totals: counters(), exact now."""
+        self.datapath.detach_all()
+        while len(batch := self.datapath.read()):
+            self._deliver(batch, take)
+        return self.counters()
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, `waiting` and `swapped` with them."""
+        return self.datapath.counters() | {
+            "waiting": self.datapath.waiting(),
+            "swapped": self.datapath.swapped,
+        }
+
+    def facts(self) -> AgentFacts:
+        """What the agent says of itself."""
+        vports = tuple(
+            VportFacts(self._names[ifindex], *self.datapath.unreadable(ifindex), self._requests[ifindex])
+            for ifindex in self.datapath.vports
+        )
+        return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters())
+
+    def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
+        self._deliver(self.datapath.read(), take)
+        self._records.poll()
+        self._watchers.poll(now_ns)
+        if self._unsettled:
+            self._follow_links(ATTACHES_A_TURN)
+        if now_ns >= self._next_plan_look_ns:
+            self._next_plan_look_ns = now_ns + PLAN_LOOK_NS
+            self._follow_plan()
+        if now_ns >= self._next_check_ns:
+            self._next_check_ns = now_ns + CHECK_NS
+            self._check(now_ns)
+
+    def _deliver(self, batch: Records, take: Callable[[Records], None] | None) -> None:
+        self._recorder.write(batch)
+        if not len(batch):
+            return
+        self._watchers.add(batch)
+        self._count_requests(batch)
+        if take is not None:
+            take(batch)
+
+    def _count_requests(self, batch: Records) -> None:
+        kinds = batch["kind_message"] & 0x0F
+        for column, of_vport in (("first_ifindex", _VPORT_FIRST), ("second_ifindex", _VPORT_SECOND)):
+            indices: NDArray[np.uint32] = batch[column][np.isin(kinds, [kind.value for kind in of_vport])]
+            found, counts = np.unique(indices, return_counts=True)
+            self._requests.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+
+    def _base_plan(self) -> Plan:
+        if self._plan_file is not None:
+            return self._plan_file.plan
+        return Plan(nic=(self.config.nic,)) if self.config.nic else Plan()
+
+    def _follow_links(self, limit: int) -> None:
+        """A step towards what the interfaces of this moment ask for; the rest is for the next turns."""
+        present = links()
+        plan = completed(self._base_plan().model_copy(update={"nic": self._plan.nic}), present)
+        now_wanted = wanted(plan, present)
+        self._unsettled = not self.datapath.step(now_wanted, limit)
+        self._names = {link.ifindex: _vport_name(link, plan) for link in present}
+        for name in set(now_wanted.missing_nics) - set(self._missing):
+            _log.warning("the NIC is not there: waiting for it", extra={"ifname": name})
+        self._missing = now_wanted.missing_nics
+
+    def _require_nic(self) -> None:
+        """At the start a NIC that cannot be traced is an error, not something to wait for."""
+        if self._missing:
+            raise DiscoveryError(f"nic: {', '.join(self._missing)}: no such interface: see `ip link`")
+        for hook, reason in self.datapath.failed.items():
+            if hook.point in NIC_POINTS:
+                raise OSError(reason)
+
+    def _follow_plan(self) -> None:
+        if self._plan_file is None or not self._plan_file.poll():
+            return
+        if self._plan_file.error is not None:
+            for problem in self._plan_file.error.problems:
+                _log.error("the plan is wrong, the old one stays", extra={"problem": str(problem)})
+            return
+        try:
+            self._take_plan(completed(self._plan_file.plan, links()))
+        except (DiscoveryError, LoaderError) as error:
+            _log.error("the plan cannot be followed, the old one stays", extra={"reason": str(error)})
+
+    def _take_plan(self, plan: Plan) -> None:
+        wanted(plan, links())
+        if plan.spec() != self.datapath.spec:
+            self._deliver(self.datapath.swap(plan.spec()), None)
+        self._plan = plan
+        self._unsettled = True
+        _log.info("new plan", extra={"nic": ", ".join(plan.nic), "spec": plan.spec().digest()})
+
+    def _check(self, now_ns: int) -> None:
+        if self._clock.refresh(now_ns):
+            _log.warning("real time was set", extra={"by_ns": self._clock.last_step_ns})
+        self.datapath.retry()
+        self._unsettled = True
+        shadows = self.datapath.shadows()
+        for hook, name in shadows.items():
+            if self._shadows.get(hook) != name:
+                where = {"ifname": self._names.get(hook.ifindex, ""), "point": hook.point.label}
+                _log.warning(f"shadowed by {name}", extra=where)
+        self._shadows = shadows
+
+    def _name(self, endpoint: Endpoint) -> str:
+        if endpoint.ifindex:
+            return self._names.get(endpoint.ifindex, f"interface {endpoint.ifindex}")
+        return endpoint.address
+
+    def _recording_header(self) -> RecordingHeader:
+        return RecordingHeader(
+            self.datapath.spec.digest(), source_digest(), self.config.node, boot_id(), self._clock.offset
+        )
+
+    def _log_start(self) -> None:
+        modes = sorted({one.mode for one in self.datapath.hooks.values()})
+        _log.info(
+            "tracing",
+            extra={
+                "nic": ", ".join(self._plan.nic),
+                "vports": len(self.datapath.vports),
+                "attached": ", ".join(modes),
+                "spec": self.datapath.spec.digest(),
+                "source": source_digest(),
+            },
+        )
+
+
+def report(counters: dict[str, int]) -> dict[str, object]:
+    """Counters with the imbalance of each identity (all zero once traffic has stopped)."""
+    accounted = counters | {"waiting": counters["waiting"] + counters["swapped"]}
+    return {"counters": counters, "imbalances": imbalances(accounted)}
+
+
+def _vport_name(link: Link, plan: Plan) -> str:
+    vport: VportPlan | None = plan.vport_for(link.name)
+    if vport is None:
+        return link.name
+    name = vport.pod or vport.workload or link.name
+    return f"{vport.namespace}/{name}" if vport.namespace else name

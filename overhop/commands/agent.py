@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`overhop agent`: trace this node until stopped."""
+
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from overhop import errors, output
+
+if TYPE_CHECKING:
+    from agent.summary import Records
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Options of the command."""
+
+    plan: Path | None
+    nic: str | None
+    duration_s: float | None
+    attach: Literal["auto", "tcx", "clsact"]
+    as_json: bool
+
+
+class _Stop:
+    """True once SIGTERM or SIGINT came, or the time is over."""
+
+    def __init__(self, duration_s: float | None) -> None:
+        self._asked = False
+        self._deadline_s = None if duration_s is None else time.monotonic() + duration_s
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        self._asked = True
+
+    def __call__(self) -> bool:
+        return self._asked or (self._deadline_s is not None and time.monotonic() >= self._deadline_s)
+
+
+def do_agent(options: AgentOptions) -> int:
+    """Run until a signal or the duration; then detach and say the totals."""
+    from agent.runtime import Agent, AgentConfig, report
+
+    if options.plan is not None and options.nic is not None:
+        raise errors.UsageError("--plan and --nic: the plan names the NIC: give one of them")
+    plan = None if options.plan is None else str(options.plan)
+    kept = _Kept()
+    take = kept.take if options.as_json else None
+    with Agent(AgentConfig(plan_path=plan, nic=options.nic, mode=options.attach)) as agent:
+        agent.run(_Stop(options.duration_s), take)
+        totals = report(agent.finish(take))
+    if options.as_json:
+        output.show_json(totals | {"hops": kept.by_kind()})
+    return errors.DONE
+
+
+class _Kept:
+    """The last records, for the summary at the end: at most 200,000 (26 MB)."""
+
+    LIMIT = 200_000
+
+    def __init__(self) -> None:
+        self._batches: list[Records] = []
+        self._count = 0
+
+    def take(self, batch: "Records") -> None:
+        """Remember a batch while there is room."""
+        if self._count + len(batch) <= self.LIMIT:
+            self._batches.append(batch)
+            self._count += len(batch)
+
+    def by_kind(self) -> dict[str, object]:
+        """Latency by kind of what was kept."""
+        import numpy as np
+
+        from agent.summary import by_kind
+        from bpf.record import RECORD
+
+        records = np.concatenate([np.empty(0, RECORD), *self._batches])
+        return {kind: asdict(hops) for kind, hops in by_kind(records).items()}

@@ -1809,3 +1809,7 @@ int oh_bench_pair_nic(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 #endif
+
+#ifdef LAYOUT
+#include LAYOUT /* assertions about the layouts above, for tests/kernel/test_layout.py */
+#endif

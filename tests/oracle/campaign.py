@@ -4,7 +4,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from scapy.packet import Raw
@@ -26,8 +26,8 @@ class Share:
     seed: int
     first_batch: int
     packets: int
-    has_truncations: bool = False
-    """Begin with every envelope cut at every length."""
+    cut_every: int = 0
+    """Begin with every n-th of the envelopes cut at every length; 0: with none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,20 @@ def run_share(share: Share, pcap_directory: Path) -> Outcome:
                 problem = f"seed {share.seed} batch {number} (saved as {pcap}): {mismatch}"
                 break
             packets += len(steps)
+            if packets >= share.packets:
+                break
     return Outcome(share, packets, records, time.monotonic() - begin_s, problem)
 
 
 def _batches(share: Share) -> Iterator[tuple[int, list[Step]]]:
-    """Batch numbers (-1: truncations) and their steps."""
-    left = share.packets
-    cut = truncations() if share.has_truncations else iter(())
-    while left > 0 and (steps := list(islice(cut, BATCH_STEPS))):
-        yield -1, steps
-        left -= len(steps)
+    """Batch numbers (negative: truncations) and their steps, without end."""
+    if share.cut_every:
+        cut = islice(truncations(), share.seed % share.cut_every, None, share.cut_every)
+        for number in count(-1, -1):
+            steps = list(islice(cut, BATCH_STEPS))
+            if not steps:
+                break
+            yield number, steps
     generator = Generator(share.seed, share.case.spec, MAX_TEST_RUN_BYTES)
-    number = share.first_batch
-    while left > 0:
-        steps = generator.batch(number, min(BATCH_STEPS, left))
-        yield number, steps
-        left, number = left - len(steps), number + 1
+    for number in count(share.first_batch):
+        yield number, generator.batch(number, BATCH_STEPS)

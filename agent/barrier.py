@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory barrier that a reader of a BPF ring buffer needs on this machine."""
+"""Memory barriers: what a reader of a BPF ring buffer needs on this machine, and the end of programs."""
 
 import ctypes
 import os
@@ -9,6 +9,7 @@ from collections.abc import Callable
 Barrier = Callable[[], None]
 
 _QUERY = 0
+_GLOBAL = 1
 _GLOBAL_EXPEDITED = 2
 _SYSCALL_NUMBER = {"aarch64": 283, "arm64": 283, "x86_64": 324, "amd64": 324}
 """__NR_membarrier (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -32,6 +33,20 @@ def barrier_for(machine: str = "") -> Barrier:
 
 def no_barrier() -> None:
     """Nothing to do: the machine keeps the order that the reader relies on."""
+
+
+def await_grace_period() -> None:
+    """Return once every BPF program that runs now has ended: membarrier(2) GLOBAL is synchronize_rcu().
+
+    Takes some 10 ms. Raises OSError, or RuntimeError on a machine whose number of the call we do not know.
+    """
+    machine = platform.machine()
+    if machine not in _SYSCALL_NUMBER:
+        raise RuntimeError(f"membarrier(2) on {machine}: its number is not known here")
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    if int(call(_SYSCALL_NUMBER[machine], _GLOBAL, 0, 0)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"membarrier(2), wait for running programs: {os.strerror(number)}")
 
 
 def membarrier(machine: str) -> Barrier:

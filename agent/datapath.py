@@ -2,13 +2,14 @@
 """The programs of this node: loaded, attached where they are wanted, exchanged in place, taken away."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 import numpy as np
 
 from agent.attach import AttachError, Attachment, InterfaceGone, attach
+from agent.barrier import await_grace_period
 from agent.counters import CounterReader
 from agent.links import Link
 from agent.loader import Loaded, load
@@ -44,7 +45,7 @@ class Datapath:
         self._vports: dict[int, VportPlan] = {}
         self._failed: dict[Hook, str] = {}
         self._before: dict[str, int] = dict.fromkeys(NAMES, 0)
-        self._loaded = self._load(spec)
+        self._loaded = self.load(spec)
         self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
 
     @property
@@ -89,24 +90,29 @@ class Datapath:
         tls, http2 = np.frombuffer(value, "<u8").reshape(-1, 2).sum(axis=0)
         return int(tls), int(http2)
 
-    def step(self, wanted: Wanted, limit: int = 1 << 30) -> bool:
-        """Attach and detach towards `wanted`, at most `limit` programs; True if there is nothing left to do.
+    @property
+    def lag(self) -> float:
+        """Share of the ring that waits to be read, 0 to 1."""
+        return self._ring.lag
 
-        What cannot be attached is in `failed` and is tried again after retry().
+    def step(self, wanted: Wanted, go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Attach and detach towards `wanted`; True if there is nothing left to do.
+
+        Each program takes 8 ms (TCX, a grace period of RCU) and sometimes much longer; `go_on` is asked after
+        each. New interfaces come first: those that are gone can wait. What cannot be attached is in `failed`
+        and is tried again after retry().
         """
-        gone = [hook for hook in self._attachments if hook not in wanted.hooks]
-        for hook in gone[:limit]:
-            self._detach(hook)
-        for ifindex in [known for known in self._vports if known not in wanted.vports]:
-            self._forget_vport(ifindex)
-        for ifindex, vport in wanted.vports.items():
-            if self._vports.get(ifindex) != vport:
-                self._enter_vport(ifindex, vport)
+        self._enter_vports(wanted)
         self._failed = {hook: why for hook, why in self._failed.items() if hook in wanted.hooks}
-        new = [h for h in wanted.hooks if h not in self._attachments and h not in self._failed]
-        for hook in new[: max(0, limit - len(gone))]:
+        for hook in [h for h in wanted.hooks if h not in self._attachments and h not in self._failed]:
             self._attach(hook, wanted.hooks[hook])
-        return len(gone) + len(new) <= limit
+            if not go_on():
+                return False
+        for hook in [hook for hook in self._attachments if hook not in wanted.hooks]:
+            self._detach(hook)
+            if not go_on():
+                return False
+        return True
 
     def retry(self) -> None:
         """Let the next step() try again what failed, and what somebody else took away."""
@@ -121,20 +127,26 @@ class Datapath:
         found = {hook: one.shadowed_by() for hook, one in self._attachments.items()}
         return {hook: name for hook, name in found.items() if name is not None}
 
-    def swap(self, spec: ProgramSpec) -> Records:
-        """Exchange the programs in place; returns what was left in the old ring.
+    def load(self, spec: ProgramSpec) -> Loaded:
+        """Programs for swap(); takes seconds, and may run in another thread. Raises LoaderError."""
+        loaded = load(spec)
+        syscall.map_update(loaded.maps["oh_params"], _u32(0), self._clock_tai_ns.to_bytes(8, "little"))
+        return loaded
 
-        The new programs are compiled first: on a LoaderError everything stays as it was. Stamps that wait in
-        the old slots are counted as `swapped`.
+    def swap(self, spec: ProgramSpec, loaded: Loaded) -> Records:
+        """Exchange the programs in place for `loaded` (load() of `spec`); returns the rest of the old ring.
+
+        Stamps that wait in the old slots are counted as `swapped`. What cannot be exchanged is taken away,
+        and comes back with the next step().
         """
         old, old_ring, old_spec = self._loaded, self._ring, self.spec
-        self._loaded = self._load(spec)
-        self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
-        self.spec = spec
+        self._ring = RingReader(loaded.maps["oh_ring"], spec.ring_bytes)
+        self._loaded, self.spec = loaded, spec
         for ifindex, vport in self._vports.items():
             self._enter_vport(ifindex, vport)
-        for hook, attachment in self._attachments.items():
-            attachment.replace(self._loaded.programs[hook.point.program])
+        for hook in list(self._attachments):
+            self._replace(hook)
+        await_grace_period()
         rest = _drained(old_ring)
         counters = CounterReader(old.maps["oh_counters"]).read()
         self._before = {name: self._before[name] + counters[name] for name in NAMES}
@@ -143,10 +155,14 @@ class Datapath:
         old.close()
         return rest
 
-    def detach_all(self) -> None:
-        """Take every program away; the maps stay readable until close()."""
+    def detach_all(self, after_each: Callable[[], object] = lambda: None) -> None:
+        """Take every program away and wait until none runs; the maps stay readable until close()."""
+        if not self._attachments:
+            return
         for hook in list(self._attachments):
             self._detach(hook)
+            after_each()
+        await_grace_period()
 
     def close(self) -> None:
         """Take every program away and free the maps."""
@@ -154,15 +170,11 @@ class Datapath:
         self._ring.close()
         self._loaded.close()
 
-    def _load(self, spec: ProgramSpec) -> Loaded:
-        loaded = load(spec)
-        syscall.map_update(loaded.maps["oh_params"], _u32(0), self._clock_tai_ns.to_bytes(8, "little"))
-        return loaded
-
     def _attach(self, hook: Hook, link: Link) -> None:
         program = self._loaded.programs[hook.point.program]
         try:
             self._attachments[hook] = attach(link, hook.point, program, self._mode)
+            _log.debug("attached", extra=_where(link, hook))
         except InterfaceGone as error:
             self._failed[hook] = str(error)
         except AttachError as error:
@@ -176,28 +188,49 @@ class Datapath:
         except AttachError as error:
             _log.error("cannot detach", extra=_where(attachment.link, hook) | {"reason": str(error)})
 
+    def _replace(self, hook: Hook) -> None:
+        attachment = self._attachments[hook]
+        try:
+            attachment.replace(self._loaded.programs[hook.point.program])
+        except InterfaceGone:
+            self._detach(hook)
+        except AttachError as error:
+            _log.error("cannot exchange", extra=_where(attachment.link, hook) | {"reason": str(error)})
+            self._detach(hook)
+
+    def _enter_vports(self, wanted: Wanted) -> None:
+        for ifindex in [known for known in self._vports if known not in wanted.vports]:
+            self._forget_vport(ifindex)
+        for ifindex, vport in wanted.vports.items():
+            if self._vports.get(ifindex) != vport:
+                self._enter_vport(ifindex, vport)
+
     def _enter_vport(self, ifindex: int, vport: VportPlan) -> None:
-        if ifindex in self._vports and self._vports[ifindex] != vport:
-            self._delete_entries(ifindex, self._vports[ifindex])
-        self._vports[ifindex] = vport
+        """New entries first, so that a change of the plan leaves no moment without any."""
         maps = self._loaded.maps
-        for key in _owner_keys(ifindex, vport):
+        before = self._vports.get(ifindex)
+        self._vports[ifindex] = vport
+        keys = _owner_keys(ifindex, vport)
+        for key in reversed(keys):
             syscall.map_update(maps["oh_owners"], key, bytes(4))
+        for key in () if before is None else _owner_keys(ifindex, before):
+            if key not in keys:
+                syscall.map_delete(maps["oh_owners"], key)
         value = vport.filter_value()
         if self.spec.filter and value is not None:
             syscall.map_update(maps["oh_filter"], _u32(ifindex), value)
+        else:
+            syscall.map_delete(maps["oh_filter"], _u32(ifindex))
         size = _SEEN_BYTES * syscall.possible_cpus()
         if syscall.map_lookup(maps["oh_seen"], _u32(ifindex), size) is None:
             syscall.map_update(maps["oh_seen"], _u32(ifindex), bytes(size))
 
     def _forget_vport(self, ifindex: int) -> None:
-        self._delete_entries(ifindex, self._vports.pop(ifindex))
-        syscall.map_delete(self._loaded.maps["oh_seen"], _u32(ifindex))
-
-    def _delete_entries(self, ifindex: int, vport: VportPlan) -> None:
-        for key in _owner_keys(ifindex, vport):
-            syscall.map_delete(self._loaded.maps["oh_owners"], key)
-        syscall.map_delete(self._loaded.maps["oh_filter"], _u32(ifindex))
+        maps = self._loaded.maps
+        for key in _owner_keys(ifindex, self._vports.pop(ifindex)):
+            syscall.map_delete(maps["oh_owners"], key)
+        syscall.map_delete(maps["oh_filter"], _u32(ifindex))
+        syscall.map_delete(maps["oh_seen"], _u32(ifindex))
 
 
 def _owner_keys(ifindex: int, vport: VportPlan) -> list[bytes]:

@@ -165,6 +165,7 @@ def _run_child(python: str, request: dict[str, Any]) -> _Outcome:
                 stdout=said,
                 stderr=said,
                 pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C is the agent's to handle
             )
         with child:
             try:

@@ -50,7 +50,7 @@ class Records:
 
     def has(self, ifindex: int, name: str) -> bool:
         """Whether we created the qdisc of this interface."""
-        return Record(self._boot_id, self._cookie, ifindex, name) in self.all()
+        return _read(self._path(ifindex)) == Record(self._boot_id, self._cookie, ifindex, name)
 
     def remove(self, ifindex: int) -> None:
         """Forget the qdisc of this interface."""

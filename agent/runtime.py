@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,7 @@ from agent.datapath import Datapath, Mode
 from agent.discover import DiscoveryError, completed
 from agent.links import Link, LinkWatch, links
 from agent.loader import LoaderError
+from agent.loading import Loading
 from agent.lock import AgentLock
 from agent.plan import Plan, VportPlan
 from agent.plan_file import PlanFile
@@ -37,8 +39,10 @@ from bpf.spec import source_digest
 _log = logging.getLogger(__name__)
 
 POLL_MS = 20
-ATTACHES_A_TURN = 2
-"""Each takes 6 to 16 ms (RCU); the ring holds 150 ms of 100 k hops/s meanwhile."""
+ATTACH_TURN_NS = 200_000_000
+"""How long a turn may attach and detach, reading the ring in between, before others get their turn."""
+START_LAG_MAX = 0.25
+"""How full the ring may get while the first programs are attached, before it is read."""
 PLAN_LOOK_NS = 500_000_000
 CHECK_NS = 60_000_000_000
 """How often the agent looks whether it is still attached, and first."""
@@ -55,6 +59,16 @@ class AgentConfig:
     """NIC to use where there is no plan file."""
     mode: Mode = "auto"
     node: str = field(default_factory=lambda: os.uname().nodename)
+
+
+@dataclass(slots=True)
+class _Change:
+    """A plan that shall become the plan."""
+
+    base: Plan
+    plan: Plan
+    """`base`, completed."""
+    loading: Loading | None = None
 
 
 class Agent:
@@ -74,7 +88,8 @@ class Agent:
                 _log.warning("removed what a killed agent left", extra={"what": removed})
             self._plan_file = PlanFile(config.plan_path) if config.plan_path else None
             self._watch_links = stack.enter_context(LinkWatch())
-            self._plan = completed(self._base_plan(), links())
+            self._base = self._first_plan()
+            self._plan = completed(self._base, links())
             self._clock = Clock()
             self.datapath = Datapath(self._plan.spec(), config.mode, self._clock.offset.tai_offset_ns)
             stack.callback(self.datapath.close)
@@ -89,8 +104,12 @@ class Agent:
             self._missing: tuple[str, ...] = ()
             self._shadows: dict[Hook, str] = {}
             self._unsettled = True
+            self._is_running = False
             self._next_plan_look_ns = self._next_check_ns = 0
-            self._follow_links(limit=1 << 30)
+            self._change: _Change | None = None
+            stack.callback(self._forget_change)
+            while self._unsettled:
+                self._follow_links(None)
             self._require_nic()
             self._log_start()
             self._open = stack.pop_all()
@@ -109,6 +128,7 @@ class Agent:
 
     def run(self, stop: Callable[[], bool], take: Callable[[Records], None] | None = None) -> None:
         """Work until `stop()`, asked every 20 ms. `take` gets every batch of records but empty ones."""
+        self._is_running = True
         waiter = select.poll()
         waiter.register(self._watch_links.fileno(), select.POLLIN)
         while not stop():
@@ -118,7 +138,7 @@ class Agent:
 
     def finish(self, take: Callable[[Records], None] | None = None) -> dict[str, int]:
         """Detach, read the rest of the ring, and say the totals: counters(), exact now."""
-        self.datapath.detach_all()
+        self.datapath.detach_all(lambda: self._deliver(self.datapath.read(), take))
         while len(batch := self.datapath.read()):
             self._deliver(batch, take)
         return self.counters()
@@ -143,8 +163,10 @@ class Agent:
         self._records.poll()
         self._watchers.poll(now_ns)
         if self._unsettled:
-            self._follow_links(ATTACHES_A_TURN)
-        if now_ns >= self._next_plan_look_ns:
+            self._follow_links(take)
+        if self._change is not None:
+            self._follow_change(self._change, take)
+        elif now_ns >= self._next_plan_look_ns:
             self._next_plan_look_ns = now_ns + PLAN_LOOK_NS
             self._follow_plan()
         if now_ns >= self._next_check_ns:
@@ -167,21 +189,45 @@ class Agent:
             found, counts = np.unique(indices, return_counts=True)
             self._requests.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
-    def _base_plan(self) -> Plan:
+    def _first_plan(self) -> Plan:
         if self._plan_file is not None:
             return self._plan_file.plan
         return Plan(nic=(self.config.nic,)) if self.config.nic else Plan()
 
-    def _follow_links(self, limit: int) -> None:
-        """A step towards what the interfaces of this moment ask for; the rest is for the next turns."""
-        present = links()
-        plan = completed(self._base_plan().model_copy(update={"nic": self._plan.nic}), present)
-        now_wanted = wanted(plan, present)
-        self._unsettled = not self.datapath.step(now_wanted, limit)
+    def _follow_links(self, take: Callable[[Records], None] | None) -> None:
+        """Steps towards what the interfaces of this moment ask for; the rest is for the next turns."""
+        present = list(self._watch_links.known.values())
+        plan = completed(self._base.model_copy(update={"nic": self._plan.nic}), present)
+        try:
+            now_wanted = wanted(plan, present)
+        except DiscoveryError as error:
+            _log.error("interfaces changed, the programs stay as they are", extra={"reason": str(error)})
+            self._unsettled = False
+            return
         self._names = {link.ifindex: _vport_name(link, plan) for link in present}
-        for name in set(now_wanted.missing_nics) - set(self._missing):
+        self._say_missing(now_wanted.missing_nics)
+        self._unsettled = not self.datapath.step(now_wanted, self._pace(take))
+        for ifindex in [known for known in self._requests if known not in self.datapath.vports]:
+            del self._requests[ifindex]
+
+    def _pace(self, take: Callable[[Records], None] | None) -> Callable[[], bool]:
+        """Reads the ring between two programs, as long as this turn may last."""
+        end_ns = time.monotonic_ns() + ATTACH_TURN_NS
+        lag_max = 0.0 if self._is_running else START_LAG_MAX
+
+        def go_on() -> bool:
+            if self.datapath.lag > lag_max:
+                self._deliver(self.datapath.read(), take)
+            return time.monotonic_ns() < end_ns
+
+        return go_on
+
+    def _say_missing(self, missing: tuple[str, ...]) -> None:
+        for name in set(missing) - set(self._missing):
             _log.warning("the NIC is not there: waiting for it", extra={"ifname": name})
-        self._missing = now_wanted.missing_nics
+        for name in set(self._missing) - set(missing):
+            _log.info("the NIC is back", extra={"ifname": name})
+        self._missing = missing
 
     def _require_nic(self) -> None:
         """At the start a NIC that cannot be traced is an error, not something to wait for."""
@@ -199,17 +245,38 @@ class Agent:
                 _log.error("the plan is wrong, the old one stays", extra={"problem": str(problem)})
             return
         try:
-            self._take_plan(completed(self._plan_file.plan, links()))
-        except (DiscoveryError, LoaderError) as error:
-            _log.error("the plan cannot be followed, the old one stays", extra={"reason": str(error)})
-
-    def _take_plan(self, plan: Plan) -> None:
-        wanted(plan, links())
+            plan = completed(self._plan_file.plan, links())
+            wanted(plan, links())
+        except DiscoveryError as error:
+            self._refuse(error)
+            return
+        self._change = _Change(self._plan_file.plan, plan)
         if plan.spec() != self.datapath.spec:
-            self._deliver(self.datapath.swap(plan.spec()), None)
-        self._plan = plan
+            self._change.loading = Loading(partial(self.datapath.load, plan.spec()))
+
+    def _follow_change(self, change: "_Change", take: Callable[[Records], None] | None) -> None:
+        """Take the new plan, once its programs are loaded; requests go on meanwhile."""
+        spec = change.plan.spec()
+        if change.loading is not None:
+            if not change.loading.done:
+                return
+            try:
+                loaded = change.loading.result()
+            except (LoaderError, OSError) as error:
+                self._refuse(error)
+                self._change = None
+                return
+            self._deliver(self.datapath.swap(spec, loaded), take)
+        self._base, self._plan, self._change = change.base, change.plan, None
         self._unsettled = True
-        _log.info("new plan", extra={"nic": ", ".join(plan.nic), "spec": plan.spec().digest()})
+        _log.info("new plan", extra={"nic": ", ".join(change.plan.nic), "spec": spec.digest()})
+
+    def _refuse(self, error: Exception) -> None:
+        _log.error("the plan cannot be followed, the old one stays", extra={"reason": str(error)})
+
+    def _forget_change(self) -> None:
+        if self._change is not None and self._change.loading is not None:
+            self._change.loading.discard()
 
     def _check(self, now_ns: int) -> None:
         if self._clock.refresh(now_ns):

@@ -25,11 +25,12 @@ class AgentOptions:
 
 
 class _Stop:
-    """True once SIGTERM or SIGINT came, or the time is over."""
+    """True once SIGTERM or SIGINT came, or the time since the first question is over."""
 
     def __init__(self, duration_s: float | None) -> None:
         self._asked = False
-        self._deadline_s = None if duration_s is None else time.monotonic() + duration_s
+        self._duration_s = duration_s
+        self._deadline_s: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
@@ -37,6 +38,8 @@ class _Stop:
         self._asked = True
 
     def __call__(self) -> bool:
+        if self._duration_s is not None and self._deadline_s is None:
+            self._deadline_s = time.monotonic() + self._duration_s
         return self._asked or (self._deadline_s is not None and time.monotonic() >= self._deadline_s)
 
 
@@ -49,8 +52,11 @@ def do_agent(options: AgentOptions) -> int:
     plan = None if options.plan is None else str(options.plan)
     kept = _Kept()
     take = kept.take if options.as_json else None
+    stop = _Stop(
+        options.duration_s
+    )  # before anything is attached: a signal meanwhile must not leave it there
     with Agent(AgentConfig(plan_path=plan, nic=options.nic, mode=options.attach)) as agent:
-        agent.run(_Stop(options.duration_s), take)
+        agent.run(stop, take)
         totals = report(agent.finish(take))
     if options.as_json:
         output.show_json(totals | {"hops": kept.by_kind()})

@@ -6,7 +6,7 @@ import numpy as np
 from bpf.record import ContextKind, Kind
 from overhop.lab import drops
 from tests.accept.scenario import DEFAULT, Size, both_ends, check_both_ends, scenario
-from tests.accept.town import Check, Town, TownOptions, town
+from tests.accept.town import Check, Town, TownOptions, Towns
 
 PIPELINE = 10
 BODY_BYTES = 30_000
@@ -90,7 +90,8 @@ def ipv6(place: Town, size: Size) -> Check:
 @scenario()
 def two_labs(place: Town, size: Size) -> Check:
     """Two labs with the same addresses at once: each sees its own requests only."""
-    with town(DEFAULT) as second:
+    with Towns() as more:
+        second = more.get(DEFAULT)
         running = [
             here.client.start_http(here.server, requests=size.requests, connections=size.connections)
             for here in (place, second)

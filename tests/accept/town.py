@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.ring import Records
-from bpf.counters import imbalances
 from bpf.record import ContextKind, Encap, Kind, Quality
 from overhop.lab import HttpResult, Lab, Node, Pod
-from tests.accept.tracer import Snapshot, Tracer
+from tests.accept.tracer import Snapshot, Tracer, imbalances
 
 Counts = npt.NDArray[np.int64]
 
@@ -60,7 +61,12 @@ def town(options: TownOptions) -> Iterator[Town]:
         for host in (neighbour, server, lab.external):
             host.serve_http(80)
         n2.serve_http(8080)
-        tracers = {node: stack.enter_context(Tracer(node)) for node in lab.nodes}
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="overhop-accept-")))
+        tracers = {node: Tracer(node, directory) for node in lab.nodes}
+        for tracer in tracers.values():
+            tracer.start()
+        for tracer in tracers.values():
+            stack.enter_context(tracer)
         yield Town(lab, n1, n2, client, neighbour, server, tracers)
 
 

@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces one node of a lab from inside this process: the agent's parts, without the agent around them."""
+"""An agent on one node of a lab, as a user runs it: plan from a file, records by its record socket."""
 
-import os
-import socket
-import threading
+import json
+import subprocess
+import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from threading import Event
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import numpy as np
+import yaml
 
-from agent.counters import CounterReader
-from agent.loader import load
-from agent.ring import Records, RingReader
-from agent.slots import count_waiting
-from bpf import syscall
-from bpf.counters import imbalances
-from bpf.record import RECORD, Point
-from bpf.spec import ProgramSpec
-from overhop.lab import Node
+from agent.record import RecordError, read_recording, record_client
+from agent.ring import Records
+from agent.runtime import report
+from agent.unix_socket import RUN_DIRECTORY
+from overhop.lab import LabError, Node
 
-POLL_S = 0.01
+POLL_S = 0.02
+START_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 10.0
-_SIDES = (syscall.TCX_INGRESS, syscall.TCX_EGRESS)
-_NIC_POINTS = (Point.NIC_IN, Point.NIC_OUT)
-_VPORT_POINTS = (Point.VPORT_IN, Point.VPORT_OUT)
+MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,97 +32,114 @@ class Snapshot:
 
     records: Records
     counters: dict[str, int]
-    """All of bpf.counters.NAMES, and `waiting` (the change, so it may be negative)."""
+    """All of bpf.counters.NAMES, `waiting` and `swapped`: the change, so waiting may be negative."""
     settled: bool
-    """The identities hold and every record has been read."""
+    """The identities hold exactly, and every record of the kernel is in `records`."""
 
 
 class Tracer:
-    """Programs at the NIC and at the vports of all pods that the node has on entry."""
+    """`overhop agent --plan`, for all pods that the node has when it starts; `directory` takes its files."""
 
-    def __init__(self, node: Node, spec: ProgramSpec | None = None) -> None:
+    def __init__(self, node: Node, directory: Path) -> None:
         self.node = node
-        self._spec = spec or ProgramSpec()
-        self._batches: list[Records] = []
+        self._plan = directory / f"{node.netns.name}.yaml"
+        self._errors = directory / f"{node.netns.name}.log"
+        self._recording = directory / f"{node.netns.name}.records"
         self._counted: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._open = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the agent; it is not yet attached."""
+        self._plan.write_text(yaml.safe_dump(self.node.plan()))
+        argv = (sys.executable, "-m", "overhop", "agent", "--json", "--plan", str(self._plan))
+        with self._errors.open("wb") as errors:
+            self._process = self.node.popen(argv, stdout=subprocess.PIPE, stderr=errors.fileno())
 
     def __enter__(self) -> Self:
-        with self._open as stack:
-            self._loaded = stack.enter_context(load(self._spec))
-            self._ring = stack.enter_context(RingReader(self._loaded.maps["oh_ring"], self._spec.ring_bytes))
-            with self.node.netns.entered():
-                self._attach(stack, "eth0", _NIC_POINTS)
-                for pod in self.node.pods:
-                    self._attach(stack, pod.vport, _VPORT_POINTS)
-                    self._own(socket.if_nametoindex(pod.vport), (pod.address, pod.address6))
-            reader = threading.Thread(target=self._read)
-            reader.start()
-            stack.callback(reader.join)
-            stack.callback(self._stop.set)
-            self._open = stack.pop_all()
-        return self
+        """Wait until the agent is attached everywhere."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self._count()
+            except RecordError as error:
+                if self._running.poll() is not None or time.monotonic() > deadline_s:
+                    raise LabError(f"agent on {self.node.name}: {self._complaint()}") from error
+                _pause()
+            else:
+                return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self.stop()
+
+    def stop(self) -> None:
+        """SIGTERM. LabError if the agent does not end well, or if its last totals do not add up."""
+        self._running.terminate()
+        out, _ = self._running.communicate(timeout=START_TIMEOUT_S)
+        if self._running.returncode != 0:
+            raise LabError(f"agent on {self.node.name}: {self._running.returncode}: {self._complaint()}")
+        totals = json.loads(out)
+        if any(totals["imbalances"].values()):
+            raise LabError(f"agent on {self.node.name}: totals do not add up: {totals}")
 
     def ifindex(self, ifname: str) -> int:
         """Index of an interface of the node."""
-        with self.node.netns.entered():
-            return socket.if_nametoindex(ifname)
+        return int(json.loads(self.node.run("ip", "-j", "link", "show", ifname))[0]["ifindex"])
 
     def mark(self) -> None:
         """Forget what was seen so far: the next settle() counts from here."""
-        self._wait_until_settled()
-        self._counted = self._count()
-        self._batches.clear()
+        self._counted = self._settled_counters()[0]
+        record_client(self._socket("record"), f"START {self._recording} {MAX_BYTES}")
 
     def settle(self) -> Snapshot:
-        """What was seen since mark(), once all counters add up and the ring is empty (or after 10 s)."""
-        settled = self._wait_until_settled()
-        now = self._count()
-        counters = {name: value - self._counted.get(name, 0) for name, value in now.items()}
-        return Snapshot(np.concatenate([np.empty(0, RECORD), *self._batches]), counters, settled)
+        """What was seen since mark(), once all counters add up (or after 10 s, marked so)."""
+        now, settled = self._settled_counters()
+        record_client(self._socket("record"), "STOP")
+        _, records = read_recording(self._recording)
+        self._recording.unlink()
+        counters = {name: value - self._counted[name] for name, value in now.items()}
+        return Snapshot(records, counters, settled and len(records) == counters["records"])
 
-    def _wait_until_settled(self) -> bool:
+    def _settled_counters(self) -> tuple[dict[str, int], bool]:
         deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-        before: dict[str, int] = {}
+        before: Mapping[str, int] = {}
         while True:
-            seen = self._count()
-            read = sum(map(len, self._batches)) + self._counted.get("records", 0)
-            if seen == before and read == seen["records"] and not any(imbalances(seen).values()):
-                return True
+            now = self._count()
+            if now == before and not any(imbalances(now).values()):
+                return now, True
             if time.monotonic() > deadline_s:
-                return False
-            before = seen
-            self._stop.wait(POLL_S)
+                return now, False
+            before = now
+            _pause()
 
     def _count(self) -> dict[str, int]:
-        counters = CounterReader(self._loaded.maps["oh_counters"]).read()
-        return counters | {"waiting": count_waiting(self._loaded.maps["oh_slots"], self._spec.sets)}
+        status: dict[str, Any] = record_client(self._socket("watch"), "STATUS")  # parsed JSON
+        counters: dict[str, int] = status["counters"]
+        return counters
 
-    def _attach(self, stack: ExitStack, ifname: str, points: tuple[Point, Point]) -> None:
-        ifindex = socket.if_nametoindex(ifname)
-        for point, side in zip(points, _SIDES, strict=True):
-            link = syscall.link_create(self._loaded.programs[point.program], ifindex, side)
-            stack.callback(os.close, link)
+    def _socket(self, purpose: str) -> Path:
+        return Path(RUN_DIRECTORY) / f"{purpose}-{self.node.netns.inode()}.sock"
 
-    def _own(self, ifindex: int, addresses: tuple[IPv4Address | IPv6Address | None, ...]) -> None:
-        """Entries of the owner map: the pod's addresses, and :: for "this vport's addresses are known"."""
-        owned = [bytes(16), *(_mapped(address) for address in addresses if address is not None)]
-        for value in owned:
-            syscall.map_update(
-                self._loaded.maps["oh_owners"], ifindex.to_bytes(4, "little") + value, bytes(4)
-            )
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise LabError(f"agent on {self.node.name}: not started")
+        return self._process
 
-    def _read(self) -> None:
-        while not self._stop.wait(POLL_S):
-            while len(batch := self._ring.read()):
-                self._batches.append(batch)
+    def _complaint(self) -> str:
+        lines = self._errors.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
 
-def _mapped(address: IPv4Address | IPv6Address) -> bytes:
-    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+def imbalances(counters: dict[str, int]) -> dict[str, int]:
+    """Of each identity, as the agent itself reports them."""
+    found = report(counters)["imbalances"]
+    if not isinstance(found, dict):
+        raise TypeError(f"imbalances: {found!r} is no mapping")
+    return found
+
+
+def _pause() -> None:
+    """Between two looks at a condition; every loop around it has a deadline."""
+    Event().wait(POLL_S)

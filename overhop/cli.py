@@ -18,6 +18,7 @@ import overhop
 from overhop import errors, logs
 from overhop.commands.agent import AgentOptions, do_agent
 from overhop.commands.clean import CleanOptions, do_clean
+from overhop.commands.demo import DemoOptions, do_demo
 from overhop.commands.doctor import DoctorOptions, do_doctor
 from overhop.commands.hops import HopsOptions, do_hops
 
@@ -112,6 +113,19 @@ def clean(as_json: JsonFlag = False) -> int:
     Refuses while an agent runs in this network namespace. Touches nothing that is not overhop's.
     """
     return do_clean(CleanOptions(as_json=as_json))
+
+
+@app.command()
+def demo(
+    requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many requests to send.")] = 400,
+    window: Annotated[
+        int | None,
+        typer.Option(min=64, max=8192, help="Bytes of a request that are searched for its trace context."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show hops of real requests over a VXLAN overlay of two nodes."""
+    return do_demo(DemoOptions(requests, window, as_json))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -61,6 +61,8 @@ class TraceHop:
     destination_before_nat: str
     span_id: str
     context: str
+    context_offset_bytes: int
+    """Where in the request the context begins."""
     encap: str
     seq: int
     ack: int
@@ -134,6 +136,7 @@ def _event(node: NodeRecords, record: np.void) -> _Event:
         destination_before_nat=_endpoint(record["dst_before_nat"], record["dport_before_nat"]),
         span_id=record["span_id"].tobytes().hex(),
         context=ContextKind(int(record["encap_context"]) >> 4).label,
+        context_offset_bytes=int(record["context_offset"]),
         encap=Encap(int(record["encap_context"]) & 0x0F).label,
         seq=int(record["seq"]),
         ack=int(record["ack"]),

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`overhop agent` on a node of a lab, a process of its own: plan from a file, hops by its record socket."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+from pydantic import TypeAdapter
+
+from agent.record import RecordError, read_recording, record_client
+from agent.unix_socket import RUN_DIRECTORY
+from overhop.demo.outcome import Account
+from overhop.lab import Node
+from overhop.trace import NodeRecords
+
+START_TIMEOUT_S = 120.0
+"""Compiling and verifying take 3 s; on a busy machine more than ten times as long."""
+STOP_TIMEOUT_S = 20.0
+_LOOK_S = 0.02
+_MAX_RECORDING_BYTES = 1 << 30
+
+
+class DemoError(Exception):
+    """The demo cannot go on; what failed, on which object and why. `detail`: the agent's log."""
+
+    def __init__(self, message: str, detail: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.detail = tuple(detail)
+
+
+class NodeAgent:
+    """The agent of one node; the files are in `directory`. Gone when the `with` ends."""
+
+    def __init__(self, node: Node, directory: Path, program: Mapping[str, object]) -> None:
+        self.node = node
+        self._log = directory / f"{node.name}.log"
+        self._recording = directory / f"{node.name}.records"
+        plan = directory / f"{node.name}.yaml"
+        plan.write_text(yaml.safe_dump(node.plan() | ({"program": dict(program)} if program else {})))
+        argv = (sys.executable, "-m", "overhop", "agent", "--json", "--plan", str(plan))
+        with self._log.open("wb") as log:
+            self._process = node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for purpose in ("record", "watch"):
+            self._socket(purpose).unlink(missing_ok=True)  # left by an agent that was killed
+
+    def await_tracing(self) -> None:
+        """Return once every tracing point is attached. Raises DemoError if the agent ends before that."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._is_tracing():
+            try:
+                self._process.wait(_LOOK_S)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline_s:
+                    raise self._failed(f"does not trace after {START_TIMEOUT_S:.0f} s") from None
+                continue
+            raise self._failed(f"ended at its start with {self._exit()}")
+
+    def start_recording(self) -> None:
+        """Every hop from now on is kept. Raises DemoError."""
+        self._ask(f"START {self._recording} {_MAX_RECORDING_BYTES}")
+
+    def stop_recording(self) -> NodeRecords:
+        """The hops since start_recording, all that were in the ring. Raises DemoError if some were lost."""
+        status = self._ask("STOP")
+        lost = {name: count for name, count in status.items() if name.startswith("lost_") and count}
+        if lost:
+            raise self._failed(
+                f"lost hops while recording: {lost} ({status.get('write_error') or 'no error'})"
+            )
+        header, records = read_recording(self._recording)
+        return NodeRecords(self.node.name, header.boot_id, header.clock, records)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM; finish() takes its last words."""
+        self._process.terminate()
+
+    def finish(self) -> Account:
+        """Wait for the end after ask_to_stop. Raises DemoError unless the agent ended well."""
+        try:
+            out, _ = self._process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise self._failed(f"did not end within {STOP_TIMEOUT_S:.0f} s of SIGTERM") from None
+        if self._process.returncode != 0:
+            raise self._failed(f"ended with {self._exit()}")
+        said = json.loads(out)
+        numbers = TypeAdapter(dict[str, int])
+        return Account(numbers.validate_python(said["counters"]), numbers.validate_python(said["imbalances"]))
+
+    def _is_tracing(self) -> bool:
+        """It answers on its watch socket only after everything is attached."""
+        try:
+            record_client(self._socket("watch"), "STATUS", timeout_s=5.0)
+        except RecordError:
+            return False
+        return True
+
+    def _ask(self, command: str) -> dict[str, object]:
+        try:
+            return record_client(self._socket("record"), command)
+        except RecordError as error:
+            if self._process.poll() is not None:
+                raise self._failed(f"ended in the middle with {self._exit()}") from None
+            raise self._failed(str(error)) from None
+
+    def _socket(self, purpose: str) -> Path:
+        return Path(RUN_DIRECTORY) / f"{purpose}-{self._inode()}.sock"
+
+    def _inode(self) -> int:
+        return self.node.netns.inode()
+
+    def _exit(self) -> str:
+        code = self._process.returncode
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+    def _failed(self, what: str) -> DemoError:
+        """With the agent's last line, without our name before it."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        said = lines[-1].removeprefix("overhop: ") if lines else "it said nothing"
+        return DemoError(f"agent on {self.node.name}: {what}: {said}", lines)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outcome of the demo as plain data, and what is wrong with it. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from overhop.demo.found import FOUND_BY, Found, Route
+from overhop.demo.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFound:
+    """Requests of one route."""
+
+    route: Route
+    requests: int
+    found: int
+
+
+def as_json(outcome: Outcome) -> dict[str, object]:
+    """Everything as plain data (docs/cli.md)."""
+    counters = {node: dict(account.counters) for node, account in outcome.accounts.items()}
+    imbalances = {node: dict(account.imbalances) for node, account in outcome.accounts.items()}
+    return {
+        "requests": sum(load.sent.requests for load in outcome.found),
+        "traces_found": sum(load.found for load in outcome.found),
+        "found_by": FOUND_BY,
+        "hops": {kind: asdict(hops) for kind, hops in outcome.hops.items()},
+        "hops_expected": hops_expected(outcome.found),
+        "hops_recorded": dict(outcome.hops_recorded),
+        "routes": [_route(route) for route in routes(outcome.found)],
+        "contexts": contexts(outcome.found),
+        "counters": {"nodes": counters, "total": _summed(counters.values())},
+        "imbalances": {"nodes": imbalances, "total": _summed(imbalances.values())},
+        "trace": {"trace_id": outcome.trace_id, "hops": [asdict(hop) for hop in outcome.trace]},
+        "topology": dict(outcome.topology),
+        "steps_s": {step: round(took_s, 3) for step, took_s in outcome.steps_s.items()},
+    }
+
+
+def problems(outcome: Outcome) -> list[str]:
+    """What a demo must not show; empty if all is well."""
+    wrong = [
+        f"{load.sent.route.name}, {load.sent.context.label}: {load.found} of {load.sent.requests} requests"
+        " have all their hops"
+        for load in outcome.found
+        if load.found != load.sent.requests
+    ]
+    for node, account in outcome.accounts.items():
+        wrong += [
+            f"{node}: {name} is {off:+d} off its parts" for name, off in account.imbalances.items() if off
+        ]
+        records, recorded = account.counters["records"], outcome.hops_recorded[node]
+        if records != recorded:
+            wrong.append(f"{node}: {recorded} of {records} hops were recorded")
+    return wrong
+
+
+def hops_expected(found: Sequence[Found]) -> int:
+    """How many hops the requests must have."""
+    return sum(load.sent.requests * len(load.sent.route.stops) for load in found)
+
+
+def routes(found: Sequence[Found]) -> list[RouteFound]:
+    """One entry per route, all contexts together, in the order of their first requests."""
+    return [
+        RouteFound(
+            route,
+            sum(load.sent.requests for load in found if load.sent.route == route),
+            sum(load.found for load in found if load.sent.route == route),
+        )
+        for route in dict.fromkeys(load.sent.route for load in found)
+    ]
+
+
+def contexts(found: Sequence[Found]) -> dict[str, dict[str, int]]:
+    """`requests` and `found` of each kind of context that was sent."""
+    contexts: dict[str, dict[str, int]] = {}
+    for load in found:
+        entry = contexts.setdefault(load.sent.context.label, {"requests": 0, "found": 0})
+        entry["requests"] += load.sent.requests
+        entry["found"] += load.found
+    return contexts
+
+
+def _route(entry: RouteFound) -> dict[str, object]:
+    route = entry.route
+    return {
+        "route": route.name,
+        "from": route.source,
+        "to": route.target,
+        "calls": f"{route.address}:{route.port}",
+        "hops": [f"{node} {kind}" for node, kind in route.stops],
+        "requests": entry.requests,
+        "found": entry.found,
+    }
+
+
+def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

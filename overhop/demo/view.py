@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outcome of the demo for people. Pure; fits 60 columns and a pipe."""
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, zip_longest
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bpf.counters import IDENTITIES
+from overhop.demo.found import Found
+from overhop.demo.outcome import Account, NodePlace, Outcome, Stage
+from overhop.demo.report import contexts, hops_expected, routes
+from overhop.text import microseconds, printable
+from overhop.trace import TraceHop
+
+WIDE_COLUMNS = 90
+"""From this width on, nodes stand side by side and hops show addresses beside names."""
+WAYS = {"tx": "pod → NIC", "rx": "NIC → pod", "local": "pod → pod", "forward": "NIC → NIC"}
+LEGEND = (
+    "first, second: requests seen where a hop begins and ends; taken: both seen, that is a hop; "
+    "records: hops handed to the agent. Parts that are 0 are left out."
+)
+NOT_SHOWN = (
+    "answers and the servers' own time; the way inside a pod, before its interface and behind it; TLS and"
+    " HTTP/2, which carry no readable context. The latencies are those of this machine and its veth pairs,"
+    " whose NICs are software too."
+)
+
+
+def render(outcome: Outcome, width: int) -> RenderableType:
+    """The outcome in at most `width` columns."""
+    requests = sum(load.sent.requests for load in outcome.found)
+    found = sum(load.found for load in outcome.found)
+    return Group(
+        Text("the lab, in network namespaces (gone again)", style="bold"),
+        *(_text(line, width) for line in picture(outcome.stage, width)),
+        _title(f"requests: {found:,} of {requests:,} found with every hop"),
+        _indented(_route_table(outcome.found, width)),
+        _text(context_line(outcome.found), width),
+        _title("hops of both nodes"),
+        _indented(_hop_table(outcome, width)),
+        _title("accounting: a counter for whatever is lost"),
+        _indented(_account_table(outcome.accounts)),
+        _text(recorded_line(outcome), width),
+        _text(LEGEND, width),
+        *_trace(outcome, width),
+        _title("time of each step"),
+        _text(" · ".join(f"{step} {took_s:.1f} s" for step, took_s in outcome.steps_s.items()), width),
+        _title("not shown"),
+        _text(NOT_SHOWN, width),
+    )
+
+
+def picture(stage: Stage, width: int) -> list[str]:
+    """Nodes, pods and what joins them."""
+    boxes = [_box(node) for node in stage.nodes]
+    if width < WIDE_COLUMNS:
+        lines = [line for box in boxes for line in box]
+        lines.append("the nodes' eth0 are joined by VXLAN")
+    else:
+        room = max(len(line) for box in boxes for line in box) + 12
+        lines = ["".join(line.ljust(room) for line in row) for row in zip_longest(*boxes, fillvalue="")]
+        lines.append(f"eth0 {'═ VXLAN ':═^{room - 5 + 6}} eth0")
+    return [
+        *lines,
+        f"{stage.service} {stage.service_line}",
+        f"external {stage.external}, outside the cluster",
+    ]
+
+
+def context_line(found: Sequence[Found]) -> str:
+    """How many requests of each kind of context were found."""
+    shown = [f"{name} {each['found']:,} of {each['requests']:,}" for name, each in contexts(found).items()]
+    return f"contexts: {', '.join(shown)}"
+
+
+def recorded_line(outcome: Outcome) -> str:
+    """Hops that arrived here, beside those that the requests must have."""
+    each = ", ".join(f"{node} {count:,}" for node, count in outcome.hops_recorded.items())
+    recorded = sum(outcome.hops_recorded.values())
+    return f"{recorded:,} hops recorded ({each}), {hops_expected(outcome.found):,} expected"
+
+
+def identity_lines(account: Account) -> list[tuple[str, str]]:
+    """(`first 12 = taken 11 + expired 1`, verdict) for each identity."""
+    counters = dict(account.counters)
+    counters["waiting"] += counters.get("swapped", 0)
+    lines = []
+    for total, parts in IDENTITIES.items():
+        shown = [f"{part} {counters[part]:,}" for part in parts if counters[part]]
+        off = account.imbalances[total]
+        verdict = "adds up" if off == 0 else f"does NOT add up: {off:+,d}"
+        lines.append((f"{total} {counters[total]:,} = {' + '.join(shown) or '0'}", verdict))
+    return lines
+
+
+def begin_us(hops: Sequence[TraceHop]) -> list[float]:
+    """When each hop begins, from the first: by the time on the wire where it is known, else by the clocks."""
+    begins = [0.0] if hops else []
+    for before, hop in pairwise(hops):
+        if hop.wire is not None:
+            begins.append(begins[-1] + (before.latency_ns + hop.wire.time_ns) / 1_000)
+        else:
+            begins.append((hop.start_ns - hops[0].start_ns) / 1_000)
+    return begins
+
+
+def named(endpoint: str, names: Mapping[str, str], *, with_address: bool) -> str:
+    """`10.244.1.2:80` as `web 10.244.1.2:80`, or `web:80`; what has no name stays as it is."""
+    address, _, port = endpoint.rpartition(":")
+    name = names.get(address.strip("[]"))
+    if name is None:
+        return endpoint
+    return f"{name} {endpoint}" if with_address else f"{name}:{port}"
+
+
+def _box(node: NodePlace) -> list[str]:
+    pods = list(node.pods.items())
+    longest = max((len(name) for name in node.pods), default=0)
+    ends = ["├─"] * (len(pods) - 1) + ["└─"] * bool(pods)
+    return [
+        f"node {node.name}  {node.address}",
+        *(f"{end} pod {name:{longest}}  {address}" for end, (name, address) in zip(ends, pods, strict=True)),
+    ]
+
+
+def _route_table(found: Sequence[Found], width: int) -> Table:
+    wide = width >= WIDE_COLUMNS
+    table = _table((*(("route",) if wide else ()), "from → to", "hops"), ("requests", "found"))
+    for entry in routes(found):
+        route = entry.route
+        table.add_row(
+            *((route.name,) if wide else ()),
+            f"{route.source} → {route.target}",
+            ", ".join(f"{node} {kind}" for node, kind in route.stops),
+            f"{entry.requests:,}",
+            f"{entry.found:,}",
+        )
+    return table
+
+
+def _hop_table(outcome: Outcome, width: int) -> Table:
+    wide = width >= WIDE_COLUMNS
+    table = _table(
+        ("kind", "way") if wide else ("kind",), ("count", "p50 µs", "p99 µs", "max µs"), ("quality",)
+    )
+    for kind, hops in outcome.hops.items():
+        table.add_row(
+            *((kind, WAYS[kind]) if wide else (kind,)),
+            f"{hops.count:,}",
+            microseconds(hops.p50_us),
+            microseconds(hops.p99_us),
+            microseconds(hops.max_us),
+            ", ".join(f"{name} {count:,}" for name, count in hops.quality.items()) or "all plain",
+        )
+    return table
+
+
+def _account_table(accounts: Mapping[str, Account]) -> Table:
+    table = _table(("node", "counters", "verdict"))
+    for node, account in accounts.items():
+        for at, (line, verdict) in enumerate(identity_lines(account)):
+            table.add_row("" if at else node, line, verdict)
+    return table
+
+
+def _trace(outcome: Outcome, width: int) -> Iterator[RenderableType]:
+    if not outcome.trace:
+        yield _title("no trace: no request with a context was found")
+        return
+    first = outcome.trace[0]
+    yield _title("one trace: a request of median time")
+    yield _text(
+        f"trace id {outcome.trace_id}, context {first.context} at byte {first.context_offset_bytes} "
+        f"of {first.payload_bytes}",
+        width,
+    )
+    yield _indented(_trace_table(outcome, with_address=width >= WIDE_COLUMNS))
+    wires = [hop.wire for hop in outcome.trace if hop.wire is not None]
+    if wires and all(wire.error_ns == 0 for wire in wires):
+        yield _text(
+            "Both nodes share one clock here, so the time on the wire is exact. Between machines it is shown "
+            "only where it is larger than the error of their clocks.",
+            width,
+        )
+
+
+def _trace_table(outcome: Outcome, *, with_address: bool) -> Table:
+    names = outcome.stage.names()
+    table = _table((), ("at µs",), ("node", "hop", "from → to"), ("µs",))
+    for begin, hop in zip(begin_us(outcome.trace), outcome.trace, strict=True):
+        if hop.wire is not None:
+            left = begin - hop.wire.time_ns / 1_000
+            took = microseconds(hop.wire.time_ns / 1_000) if hop.wire.sure else "clocks unsure"
+            table.add_row(f"{left:.1f}", "", "wire", f"{hop.encap} from NIC to NIC", took)
+        source, called, reached = (
+            named(endpoint, names, with_address=with_address)
+            for endpoint in (hop.source, hop.destination_before_nat, hop.destination)
+        )
+        table.add_row(
+            f"{begin:.1f}", hop.node, hop.kind, f"{source} → {called}", microseconds(hop.latency_ns / 1_000)
+        )
+        if "dnat" in hop.quality:
+            table.add_row("", "", "", f"NAT: to {reached}", "")
+        if "snat" in hop.quality:
+            table.add_row("", "", "", f"NAT: from {source}", "")
+    return table
+
+
+def _table(
+    left: Sequence[str], right: Sequence[str] = (), more: Sequence[str] = (), last: Sequence[str] = ()
+) -> Table:
+    """Columns of text, of numbers, of text, of numbers; without lines, so that a pipe can cut and sort it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for headers, is_number in ((left, False), (right, True), (more, False), (last, True)):
+        for header in headers:
+            table.add_column(header, justify="right" if is_number else "left", no_wrap=is_number)
+    return table
+
+
+def _indented(table: Table) -> Padding:
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _title(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _text(line: str, width: int) -> Text:
+    """Indented, folded between words."""
+    indent = "  "
+    folded = textwrap.wrap(
+        printable(line), width - 1, initial_indent=indent, subsequent_indent=indent, drop_whitespace=True
+    )
+    return Text("\n".join(folded))

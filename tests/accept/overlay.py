@@ -19,7 +19,6 @@ MARKED_SHARE_MIN = 0.9
 """Of the retransmissions whose first stamp was taken already: the mark lasts until the way is reused."""
 
 OFFLOADS_OFF = TownOptions(offloads=False)
-DUAL_STACK = TownOptions(ipv6=True)
 FLOODING = TownOptions(bridge_ageing=False, bystanders=BYSTANDERS)
 
 
@@ -80,7 +79,7 @@ def reused_tuple(place: Town, size: Size) -> Check:
     return check
 
 
-@scenario(DUAL_STACK)
+@scenario()
 def ipv6(place: Town, size: Size) -> Check:
     """The pods talk IPv6 inside the same VXLAN."""
     result = place.client.http(place.server, ipv6=True, requests=size.requests, connections=size.connections)

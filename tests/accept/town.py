@@ -26,7 +26,6 @@ Counts = npt.NDArray[np.int64]
 class TownOptions:
     """How the lab of a scenario is built."""
 
-    ipv6: bool = False
     offloads: bool = True
     bridge_ageing: bool = True
     bystanders: int = 0
@@ -49,10 +48,10 @@ class Town:
 
 @contextmanager
 def town(options: TownOptions) -> Iterator[Town]:
-    """A traced lab of two nodes; the external host serves on port 80, the node n2 itself on 8080."""
+    """A traced lab of two nodes, IPv4 and IPv6; the external host serves on port 80, the node n2 on 8080."""
     with ExitStack() as stack:
         lab = stack.enter_context(
-            Lab.vxlan(ipv6=options.ipv6, offloads=options.offloads, bridge_ageing=options.bridge_ageing)
+            Lab.vxlan(ipv6=True, offloads=options.offloads, bridge_ageing=options.bridge_ageing)
         )
         n1, n2 = lab.nodes
         client, neighbour, server = n1.pod("client"), n1.pod("neighbour"), n2.pod("server")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel programs against the model on live, non-linear packets, some longer than a test run takes."""
 
+from itertools import islice
+
 import pytest
 
 from bpf.record import Point
@@ -51,8 +53,9 @@ def test_programs_agree_on_live_contexts_around_the_largest_window() -> None:
 
 def test_programs_agree_on_live_truncated_packets() -> None:
     with fresh_namespace(), live_rig(CASES[1]) as rig:
-        steps = [step for number, step in enumerate(truncations()) if number % 25 == SEED % 25]
-        rig.check(rig.carried(steps))
+        cut = islice(truncations(), SEED % 25, None, 25)
+        while steps := list(islice(cut, 250)):
+            rig.check(rig.carried(steps))
 
 
 def _request_with_field_ending_at(offset: int) -> bytes:

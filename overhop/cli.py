@@ -81,7 +81,7 @@ def agent(
     ] = "auto",
     as_json: JsonFlag = False,
 ) -> int:
-    """Trace this node until stopped, at its NIC and its pods' interfaces."""
+    """Trace this node until stopped: its NIC and its pods' interfaces."""
     return do_agent(AgentOptions(plan, nic, duration_s, attach, as_json))
 
 

@@ -6,10 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import yaml
 from pydantic import TypeAdapter
@@ -23,6 +22,8 @@ from overhop.trace import NodeRecords
 START_TIMEOUT_S = 120.0
 """Compiling and verifying take 3 s; on a busy machine more than ten times as long."""
 STOP_TIMEOUT_S = 20.0
+LEAVE_TIMEOUT_S = 2.0
+"""After a failure or Ctrl-C; an agent that compiles does not hear before it is done with that."""
 _LOOK_S = 0.02
 _MAX_RECORDING_BYTES = 1 << 30
 
@@ -35,8 +36,26 @@ class DemoError(Exception):
         self.detail = tuple(detail)
 
 
+@contextmanager
+def node_agents(
+    nodes: Sequence[Node], directory: Path, program: Mapping[str, object]
+) -> Iterator[list["NodeAgent"]]:
+    """Agents that start all at once, one per node; whatever happens they are gone at the end."""
+    agents: list[NodeAgent] = []
+    try:
+        for node in nodes:
+            agents.append(NodeAgent(node, directory, program))
+        yield agents
+    finally:
+        for agent in agents:
+            agent.ask_to_stop()
+        deadline_s = time.monotonic() + LEAVE_TIMEOUT_S
+        for agent in agents:
+            agent.remove(deadline_s)
+
+
 class NodeAgent:
-    """The agent of one node; the files are in `directory`. Gone when the `with` ends."""
+    """The agent of one node; its files are in `directory`."""
 
     def __init__(self, node: Node, directory: Path, program: Mapping[str, object]) -> None:
         self.node = node
@@ -47,22 +66,6 @@ class NodeAgent:
         argv = (sys.executable, "-m", "overhop", "agent", "--json", "--plan", str(plan))
         with self._log.open("wb") as log:
             self._process = node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        for purpose in ("record", "watch"):
-            self._socket(purpose).unlink(missing_ok=True)  # left by an agent that was killed
 
     def await_tracing(self) -> None:
         """Return once every tracing point is attached. Raises DemoError if the agent ends before that."""
@@ -91,8 +94,18 @@ class NodeAgent:
         header, records = read_recording(self._recording)
         return NodeRecords(self.node.name, header.boot_id, header.clock, records)
 
+    def remove(self, deadline_s: float) -> None:
+        """Wait until the process has ended, kill it at the deadline (time.monotonic), tidy up after it."""
+        try:
+            self._process.wait(max(0.0, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for purpose in ("record", "watch"):
+            self._socket(purpose).unlink(missing_ok=True)  # a killed agent leaves them
+
     def ask_to_stop(self) -> None:
-        """SIGTERM; finish() takes its last words."""
+        """SIGTERM, unless it has ended; finish() takes its last words."""
         self._process.terminate()
 
     def finish(self) -> Account:

@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.summary import by_kind
 from bpf.record import ContextKind
-from overhop.demo.agents import NodeAgent
+from overhop.demo.agents import NodeAgent, node_agents
 from overhop.demo.found import Found, Route, Sent, find, shares, typical_trace
 from overhop.demo.outcome import Account, NodePlace, Outcome, Stage
 from overhop.lab import Host, Lab, Pod
@@ -105,7 +105,7 @@ def _town(lab: Lab) -> Town:
 def _agents(stack: ExitStack, town: Town, directory: Path, config: DemoConfig) -> list[NodeAgent]:
     """Both start at once, then both are waited for."""
     program = {} if config.window is None else {"window": config.window}
-    agents = [stack.enter_context(NodeAgent(node, directory, program)) for node in town.lab.nodes]
+    agents = stack.enter_context(node_agents(town.lab.nodes, directory, program))
     for agent in agents:
         agent.await_tracing()
     for agent in agents:

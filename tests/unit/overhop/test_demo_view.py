@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from overhop.demo.outcome import Account, Outcome
+from overhop.demo.view import begin_us, identity_lines, named, render
+from overhop.trace import Wire
+from tests.unit.demo_records import TRACE, counters, outcome, trace_hop
+
+NAMES = {"10.244.2.2": "web"}
+
+
+def text_of(shown: Outcome, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(render(shown, width))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def part(lines: list[str], title: str) -> list[str]:
+    """Lines below the title, down to the next empty one."""
+    rest = lines[next(at for at, line in enumerate(lines) if line.startswith(title)) + 1 :]
+    return rest[: rest.index("")] if "" in rest else rest
+
+
+def test_render_100_columns_has_picture_tables_and_trace() -> None:
+    lines = text_of(outcome(), 100)
+    assert part(lines, "the lab") == [
+        "  node n1  172.18.0.11                 node n2  172.18.0.12",
+        "  ├─ pod client  10.244.1.2            └─ pod web  10.244.2.2",
+        "  └─ pod cache   10.244.1.3",
+        "  eth0 ════════════════ VXLAN ═══════════════ eth0",
+        "  service web 10.96.0.10:80, node port 30080 → web:8080",
+        "  external 172.18.0.250, outside the cluster",
+    ]
+    assert part(lines, "requests: 30 of 30 found with every hop") == [
+        "  route      from → to             hops          requests  found",
+        "  service    client → service web  n1 tx, n2 rx        20     20",
+        "  same node  client → cache        n1 local            10     10",
+        "  contexts: w3c 20 of 20, none 10 of 10",
+    ]
+    assert part(lines, "hops of both nodes") == [
+        "  kind   way        count  p50 µs  p99 µs  max µs  quality",
+        "  rx     NIC → pod     20    2.40    6.46    35.4  all plain",
+        "  tx     pod → NIC     20    3.26    8.66   1,234  dnat 20",
+        "  local  pod → pod     10    1.80    2.87    3.54  no_context 10",
+    ]
+    assert part(lines, "accounting")[:8] == [
+        "  node  counters                         verdict",
+        "  n1    first 32 = taken 30 + expired 2  adds up",
+        "        second 30 = taken 30             adds up",
+        "        taken 30 = records 30            adds up",
+        "  n2    first 20 = taken 20              adds up",
+        "        second 20 = taken 20             adds up",
+        "        taken 20 = records 20            adds up",
+        "  50 hops recorded (n1 30, n2 20), 50 expected",
+    ]
+    assert part(lines, "one trace")[:6] == [
+        f"  trace id {TRACE}, context w3c at byte 62 of 134",
+        "  at µs  node  hop   from → to                                              µs",
+        "    0.0  n1    tx    client 10.244.1.2:40000 → service web 10.96.0.10:80  3.13",
+        "                     NAT: to web 10.244.2.2:8080",
+        "    3.1        wire  vxlan from NIC to NIC                                1.41",
+        "    4.5  n2    rx    client 10.244.1.2:40000 → web 10.244.2.2:8080        2.38",
+    ]
+    assert part(lines, "time of each step") == ["  build the lab 0.6 s · send the requests 1.2 s"]
+
+
+def test_render_60_columns_puts_nodes_below_each_other_and_leaves_addresses_out() -> None:
+    lines = text_of(outcome(), 60)
+    assert part(lines, "the lab")[:6] == [
+        "  node n1  172.18.0.11",
+        "  ├─ pod client  10.244.1.2",
+        "  └─ pod cache   10.244.1.3",
+        "  node n2  172.18.0.12",
+        "  └─ pod web  10.244.2.2",
+        "  the nodes' eth0 are joined by VXLAN",
+    ]
+    assert part(lines, "requests")[:2] == [
+        "  from → to             hops          requests  found",
+        "  client → service web  n1 tx, n2 rx        20     20",
+    ]
+    assert "    0.0  n1    tx    client:40000 → service web:80  3.13" in lines
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_render_any_width_no_line_is_wider(width: int) -> None:
+    assert max(len(line) for line in text_of(outcome(), width)) <= width
+
+
+def test_render_without_a_trace_says_why() -> None:
+    lines = text_of(replace(outcome(), trace_id="", trace=()), 80)
+    assert "no trace: no request with a context was found" in lines
+
+
+def test_render_clocks_that_differ_make_no_promise_of_exact_wire_time() -> None:
+    far = replace(outcome(), trace=(trace_hop("n2", "rx", 0, 5, Wire(90, error_ns=1200, sure=False)),))
+    text = "\n".join(text_of(far, 100))
+    assert "clocks unsure" in text
+    assert "one clock" not in text
+
+
+def test_identity_lines_off_say_so_and_count_swapped_as_waiting() -> None:
+    account = Account(
+        counters(first=20, taken=15, waiting=1, swapped=2, second=15, records=15),
+        {"first": 2, "second": 0, "taken": 0},
+    )
+    assert identity_lines(account)[0] == ("first 20 = taken 15 + waiting 3", "does NOT add up: +2")
+
+
+def test_identity_lines_of_no_traffic_are_zero() -> None:
+    account = Account(counters(), {"first": 0, "second": 0, "taken": 0})
+    assert identity_lines(account)[1] == ("second 0 = 0", "adds up")
+
+
+def test_begin_us_without_wire_time_is_by_the_clocks() -> None:
+    hops = [trace_hop("n1", "tx", 1_000_000, 3000), trace_hop("n2", "rx", 1_009_500, 3000)]
+    assert begin_us(hops) == [0.0, 9.5]
+
+
+def test_begin_us_with_wire_time_is_by_the_wire() -> None:
+    wire = Wire(2000, error_ns=0, sure=True)
+    hops = [trace_hop("n1", "tx", 1_000_000, 3000), trace_hop("n2", "rx", 1_009_500, 3000, wire)]
+    assert begin_us(hops) == [0.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "with_address", "expected"),
+    [
+        ("10.244.2.2:80", True, "web 10.244.2.2:80"),
+        ("10.244.2.2:80", False, "web:80"),
+        ("10.9.9.9:80", True, "10.9.9.9:80"),
+        ("[fd00::1]:80", False, "[fd00::1]:80"),
+    ],
+)
+def test_named_endpoint_keeps_its_port(endpoint: str, with_address: bool, expected: str) -> None:
+    assert named(endpoint, NAMES, with_address=with_address) == expected

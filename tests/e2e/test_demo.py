@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it, and what is left of it: nothing, however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from overhop.lab import sweep
+from overhop.lab.ownership import DIRECTORY as LABS
+from tests.kernel.leaks import wait_until
+from tests.require import require_commands, require_root
+
+ROOT = Path(__file__).parents[2]
+IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0}
+AGENTS_START_S = 120.0
+
+
+class Demo:
+    """`overhop demo` in a session of its own, with a directory for its files."""
+
+    def __init__(self, files: Path, *arguments: str) -> None:
+        self.files = files
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "overhop", "demo", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(files)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def lab(self) -> str:
+        """Name of the lab; empty if there is none yet, or none any more."""
+        for claim in LABS.glob("oh*"):
+            try:
+                if claim.read_text().strip() == str(self.process.pid):
+                    return claim.name
+            except FileNotFoundError:
+                continue
+        return ""
+
+    def agents(self) -> list[int]:
+        """Pids of its agents."""
+        mark = f"{self.files}/overhop-demo-".encode()
+        return [pid for pid, command in commands() if mark in command and b"\0agent\0" in command]
+
+    def end(self) -> tuple[str, str]:
+        """Wait for its end: standard output and error."""
+        return self.process.communicate(timeout=200)
+
+    def left(self, lab: str) -> list[str]:
+        """What is still there of it; processes that ended but were not yet waited for are not."""
+        namespaces = [path.name for path in Path("/run/netns").glob(f"{lab}-*")] if lab else []
+        claims = [path.name for path in LABS.glob(lab)] if lab else []
+        files = [path.name for path in self.files.iterdir()]
+        mark = str(self.files).encode()
+        return [*namespaces, *claims, *files, *(str(pid) for pid, command in commands() if mark in command)]
+
+
+def commands() -> Iterator[tuple[int, bytes]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield int(entry.name), (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Path]:
+    require_root()
+    require_commands("ip", "bridge", "iptables", "ip6tables", "ethtool")
+    yield tmp_path
+    sweep()
+
+
+def test_demo_json_finds_every_request_and_leaves_nothing(files: Path) -> None:
+    demo = Demo(files, "--json", "--requests", "80")
+    out, err = demo.end()
+    assert (demo.process.returncode, err) == (0, "")
+    said = json.loads(out)
+    assert (said["requests"], said["traces_found"]) == (80, 80)
+    counts = {kind: hops["count"] + hops["retransmitted"] for kind, hops in said["hops"].items()}
+    assert counts == {"rx": 60, "tx": 40, "local": 20, "forward": 20}
+    for hops in said["hops"].values():
+        assert 0 < hops["p50_us"] <= hops["p99_us"] <= hops["max_us"]
+    assert {name: each["found"] for name, each in said["contexts"].items()} == {
+        "w3c": 20,
+        "b3-multi": 20,
+        "b3-single": 20,
+        "none": 20,
+    }
+    assert said["imbalances"]["total"] == IDENTITIES_HOLD
+    assert said["imbalances"]["nodes"] == {"n1": IDENTITIES_HOLD, "n2": IDENTITIES_HOLD}
+    assert (said["hops_expected"], said["hops_recorded"]) == (140, {"n1": 80, "n2": 60})
+    assert said["counters"]["total"]["records"] == 140
+    assert [(hop["node"], hop["kind"]) for hop in said["trace"]["hops"]] == [("n1", "tx"), ("n2", "rx")]
+    assert [node["name"] for node in said["topology"]["nodes"]] == ["n1", "n2"]
+    assert demo.left(said["topology"]["name"]) == []
+
+
+def test_two_demos_at_once_in_text_find_every_request(files: Path) -> None:
+    places = [files / "one", files / "two"]
+    for place in places:
+        place.mkdir()
+    demos = [Demo(place, "--requests", "32", "--window", "512") for place in places]
+    for demo in demos:
+        out, err = demo.end()
+        assert (demo.process.returncode, err) == (0, "")
+        assert "requests: 32 of 32 found with every hop" in out
+        assert "\x1b" not in out
+        assert list(demo.files.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_demo_ended_by_a_signal_leaves_nothing(files: Path, number: signal.Signals, code: int) -> None:
+    demo = Demo(files)
+    wait_until(lambda: len(demo.agents()) == 2, "both agents started", AGENTS_START_S)
+    lab = demo.lab()
+    os.killpg(demo.process.pid, number)
+    out, _ = demo.end()
+    assert (demo.process.returncode, out) == (code, "")
+    wait_until(lambda: demo.left(lab) == [], f"nothing left of {lab}")
+
+
+def test_demo_whose_agent_is_killed_says_so_and_leaves_nothing(files: Path) -> None:
+    demo = Demo(files, "--json")
+    wait_until(lambda: len(demo.agents()) == 2, "both agents started", AGENTS_START_S)
+    lab = demo.lab()
+    os.kill(demo.agents()[0], signal.SIGKILL)
+    out, err = demo.end()
+    assert (demo.process.returncode, out) == (1, "")
+    assert err.startswith("overhop: agent on n")
+    assert "ended at its start with SIGKILL" in err
+    assert len(err.splitlines()) == 1
+    wait_until(lambda: demo.left(lab) == [], f"nothing left of {lab}")
+
+
+def test_demo_without_bcc_is_one_line_of_the_agent(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERHOP_BCC_PYTHON", "/nonexistent/python3")
+    demo = Demo(files)
+    out, err = demo.end()
+    assert (demo.process.returncode, out) == (1, "")
+    assert "/nonexistent/python3" in err
+    assert "python3-bpfcc" in err
+    assert len(err.splitlines()) == 1
+    assert list(files.iterdir()) == []
+
+
+def test_demo_not_as_root_is_one_line_with_what_to_do(files: Path) -> None:
+    require_commands("setpriv")
+    done = subprocess.run(
+        [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            sys.executable,
+            "-m",
+            "overhop",
+            "demo",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "overhop: lab: network namespaces need root: run it with sudo\n"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo from a fresh clone (issue 3): `./dev accept demo` prints PASS or FAIL with the numbers.
 
-Clones the committed state of this checkout into a temporary directory and runs `./dev demo --json` there, setup
-included.
+Clones the committed state of this checkout into a temporary directory and runs `./dev demo --json` there,
+setup included.
 """
 
 import argparse

@@ -64,7 +64,7 @@ def do_agent(options: AgentOptions) -> int:
 
 
 class _Kept:
-    """The last records, for the summary at the end: at most 200,000 (26 MB)."""
+    """The first records, for the summary at the end: at most 200,000 (26 MB)."""
 
     LIMIT = 200_000
 

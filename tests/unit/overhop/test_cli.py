@@ -89,7 +89,7 @@ def code_of(document: str) -> str:
     return "\n".join(re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL))
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_documents_name_only_commands_that_exist(document: str) -> None:
     named = set(re.findall(r"\./dev run (\w+)", code_of(document)))
     assert named - set(COMMANDS) == set()

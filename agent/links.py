@@ -16,6 +16,7 @@ from agent import rtnetlink
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
 _IFF_UP: Final = 1
+_IFF_RUNNING: Final = 1 << 6
 
 _RTM_NEWLINK: Final = 16
 _RTM_DELLINK: Final = 17
@@ -65,6 +66,11 @@ class Link:
     def is_up(self) -> bool:
         """Whether it is administratively up."""
         return bool(self.flags & _IFF_UP)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it carries packets: up, and the kernel has dealt with its carrier."""
+        return bool(self.flags & _IFF_RUNNING)
 
 
 class Change(StrEnum):

@@ -82,6 +82,15 @@ class Plot:
         """MAC address of flannel.1, known to all other nodes."""
         return f"02:f1:00:00:00:{self.number:02x}"
 
+    @property
+    def gateway_mac(self) -> str:
+        """MAC address of cni0, fixed as the bridge CNI plugin does it.
+
+        A bridge without one takes that of its lowest port, so that it changes as pods come and go, and the
+        pods' ARP entries lead nowhere for up to a minute.
+        """
+        return f"02:c0:00:00:00:{self.number:02x}"
+
 
 def wire() -> list[str]:
     """The switch of the underlay."""
@@ -120,7 +129,7 @@ def node(plot: Plot, options: Options) -> list[str]:
         f"dev {NIC} dstport {PORT} nolearning",
         f"addr add {plot.subnet[0]}/32 dev {OVERLAY}",
         f"link set {OVERLAY} up",
-        f"link add {POD_BRIDGE} mtu {mtu} type bridge{ageing}",
+        f"link add {POD_BRIDGE} mtu {mtu} address {plot.gateway_mac} type bridge{ageing}",
         f"addr add {plot.subnet[1]}/24 dev {POD_BRIDGE}",
         f"link set {POD_BRIDGE} up",
     ]

@@ -2,17 +2,22 @@
 """What a lab consists of: nodes, pods, an external client; processes run in them."""
 
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from threading import Event
 from typing import Any
 
+from agent.links import link_by_name
 from overhop.lab import flannel, http, netns
 from overhop.lab.http import HttpResult, RunningLoad
 from overhop.lab.http_client import Load
 from overhop.lab.netns import LabError, Netns
 
 OFFLOADS_OFF = ("gro", "off", "tso", "off", "gso", "off")
+_CARRIER_TIMEOUT_S = 10.0
+_POLL_S = 0.002
 OFFLOADS_ON = ("gro", "on", "tso", "on", "gso", "on")
 
 
@@ -122,6 +127,7 @@ class Node(Host):
         plot = self.plot
         self.netns.ip(flannel.pod_in_node(vport, inside.name, self.options))
         inside.ip(flannel.pod_inside(plot, number, self.options.ipv6))
+        self._await_carrier(vport)
         pod = Pod(
             name,
             inside,
@@ -136,6 +142,15 @@ class Node(Host):
             set_offloads(self.netns, (vport,), on=False)
             set_offloads(inside, (flannel.POD_NIC,), on=False)
         return pod
+
+    def _await_carrier(self, vport: str) -> None:
+        """The bridge forwards once the kernel has dealt with the carrier; CNI plugins wait for it as well."""
+        deadline_s = time.monotonic() + _CARRIER_TIMEOUT_S
+        with self.netns.entered():
+            while (link := link_by_name(vport)) is None or not link.is_running:
+                if time.monotonic() > deadline_s:
+                    raise LabError(f"pod interface {vport} on {self.name}: no carrier: look at dmesg")
+                Event().wait(_POLL_S)
 
     def delete_pod(self, pod: Pod) -> None:
         """End a pod's processes and remove it."""

@@ -26,7 +26,7 @@ def test_neighbours_are_static_as_flannel_writes_them() -> None:
 
 def test_node_without_ageing_floods() -> None:
     lines = flannel.node(Plot(1), Options(bridge_ageing=False))
-    assert "link add cni0 mtu 1450 type bridge ageing_time 0" in lines
+    assert "link add cni0 mtu 1450 address 02:c0:00:00:00:01 type bridge ageing_time 0" in lines
 
 
 def test_vport_name_fits_an_interface_name_and_differs_by_lab() -> None:

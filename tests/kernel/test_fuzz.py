@@ -21,24 +21,20 @@ from tests.oracle.harness import MAX_TEST_RUN_BYTES, Mismatch, ProgRuns, Rig, fr
 SEED = int(os.environ.get("OVERHOP_FUZZ_SEED") or SystemRandom().getrandbits(32))
 PACKETS = int(os.environ.get("OVERHOP_FUZZ_PACKETS") or 200_000)
 CASES = cases()
-WITH_TRUNCATIONS = ("window 1500", "loads")
-CUT_EVERY = 5
-CUT_PACKETS = 18_000
+CUT_EVERY = {"window 1500": 5, "loads": 5}
+"""Builds that also get every fifth of the truncated packets (which ones depends on the seed)."""
+CUT_PACKETS = 16_000
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_programs_agree_with_the_model(case: Case, tmp_path: Path) -> None:
     print(f"seed {SEED}: set OVERHOP_FUZZ_SEED={SEED} to repeat")
-    outcome = run_share(Share(case, SEED, 0, PACKETS // len(CASES)), tmp_path)
+    cut_every = CUT_EVERY.get(case.name, 0)
+    packets = PACKETS // len(CASES) + (CUT_PACKETS if cut_every else 0)
+    outcome = run_share(Share(case, SEED, 0, packets, cut_every), tmp_path)
     assert outcome.problem is None, outcome.problem
-    assert outcome.records or "filter" in case.name
-
-
-@pytest.mark.parametrize("name", WITH_TRUNCATIONS)
-def test_programs_agree_on_truncated_packets(name: str, tmp_path: Path) -> None:
-    case = next(case for case in CASES if case.name == name)
-    outcome = run_share(Share(case, SEED, 0, CUT_PACKETS, CUT_EVERY), tmp_path)
-    assert outcome.problem is None, outcome.problem
+    assert outcome.packets >= packets
+    assert outcome.records
 
 
 WRONG = (

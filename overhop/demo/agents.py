@@ -147,7 +147,11 @@ class NodeAgent:
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     def _failed(self, what: str) -> DemoError:
-        """With the agent's last line, without our name before it."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        said = lines[-1].removeprefix("overhop: ") if lines else "it said nothing"
-        return DemoError(f"agent on {self.node.name}: {what}: {said}", lines)
+        return DemoError(f"agent on {self.node.name}: {what}: {complaint(lines)}", lines)
+
+
+def complaint(log: Sequence[str]) -> str:
+    """The last line of an agent's log that is more than news, without our name before it."""
+    lines = [line for line in log if " level=info " not in line and " level=debug " not in line]
+    return lines[-1].removeprefix("overhop: ") if lines else "it did not say why"

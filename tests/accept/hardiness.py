@@ -12,14 +12,20 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from tests.accept.churn import churn
 from tests.accept.lifecycle import Stage, lifecycle, stage
+from tests.accept.replan import replan
 from tests.accept.verdict import Verdict
 
 RATE_HZ = 1000.0
+PODS = 200
 
 SCENARIOS: Mapping[str, Callable[[Stage], Verdict]] = {
     "lifecycle-tcx": lambda place: lifecycle(place, "tcx", RATE_HZ),
     "lifecycle-clsact": lambda place: lifecycle(place, "clsact", RATE_HZ),
+    "churn": lambda place: churn(place, PODS, RATE_HZ),
+    "replan-tcx": lambda place: replan(place, "tcx", RATE_HZ),
+    "replan-clsact": lambda place: replan(place, "clsact", RATE_HZ),
 }
 
 

@@ -18,6 +18,8 @@ from tests.accept.traffic import SteadyLoad
 from tests.accept.verdict import Verdict
 
 NIC = "eth0"
+NODE_PORT = 8080
+"""Of a server in the node's own network: a request from a pod to it passes only its first point."""
 HOPS_BETWEEN = 300
 FREEING_TIMEOUT_S = 10.0
 
@@ -48,6 +50,7 @@ def stage() -> Iterator[Stage]:
         n1, n2 = lab.nodes
         client, quiet, server = n1.pod("client"), n1.pod("quiet"), n2.pod("server")
         server.serve_http(80)
+        n1.serve_http(NODE_PORT)
         yield Stage(lab, n1, client, quiet, server, directory)
 
 

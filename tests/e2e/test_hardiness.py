@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.accept.churn import churn
 from tests.accept.lifecycle import Stage, lifecycle, stage
+from tests.accept.replan import replan
 from tests.require import require_commands
 
 RATE_HZ = 200.0
@@ -23,3 +25,11 @@ def test_agent_killed_restarted_and_terminated_fails_no_request_and_leaves_nothi
     place: Stage, mode: str
 ) -> None:
     assert lifecycle(place, mode, RATE_HZ).problems == []
+
+
+def test_agent_that_pods_come_and_go_under_traces_each_and_keeps_nothing(place: Stage) -> None:
+    assert churn(place, 10, RATE_HZ).problems == []
+
+
+def test_agent_whose_plan_changes_exchanges_programs_and_fails_no_request(place: Stage) -> None:
+    assert replan(place, "tcx", RATE_HZ).problems == []

@@ -43,7 +43,7 @@ class Datapath:
         self._clock_tai_ns = clock_tai_ns
         self._attachments: dict[Hook, Attachment] = {}
         self._vports: dict[int, VportPlan] = {}
-        self._failed: dict[Hook, str] = {}
+        self._failed: dict[Hook, AttachError] = {}
         self._before: dict[str, int] = dict.fromkeys(NAMES, 0)
         self._loaded = self.load(spec)
         self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
@@ -59,8 +59,8 @@ class Datapath:
         return self._attachments
 
     @property
-    def failed(self) -> Mapping[Hook, str]:
-        """Why programs are not attached where they are wanted."""
+    def failed(self) -> Mapping[Hook, AttachError]:
+        """Why programs are not attached where they are wanted; InterfaceGone: nothing to worry about."""
         return self._failed
 
     @property
@@ -176,12 +176,8 @@ class Datapath:
         program = self._loaded.programs[hook.point.program]
         try:
             self._attachments[hook] = attach(link, hook.point, program, self._mode)
-            _log.debug("attached", extra=_where(link, hook))
-        except InterfaceGone as error:
-            self._failed[hook] = str(error)
         except AttachError as error:
-            self._failed[hook] = str(error)
-            _log.error("cannot attach", extra=_where(link, hook) | {"reason": str(error)})
+            self._failed[hook] = error
 
     def _detach(self, hook: Hook) -> None:
         attachment = self._attachments.pop(hook)

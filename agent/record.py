@@ -6,6 +6,7 @@ One command a line (words as in a shell), one JSON answer a line: `START FILE [M
 """
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -186,8 +187,9 @@ def _listen(path: str) -> socket.socket:
     try:
         return unix_socket.listen(path, MAX_CONNECTIONS)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise RecordError(f"record socket {path}: {reason}: is another agent running here?") from None
+        taken = error.errno == errno.EADDRINUSE
+        advice = "is another agent running here?" if taken else "the agent must be able to write there"
+        raise RecordError(f"record socket {path}: {error.strerror or error}: {advice}") from None
 
 
 def record_client(path: str | os.PathLike[str], command: str, timeout_s: float = 30.0) -> dict[str, object]:

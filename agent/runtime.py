@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent import unix_socket
+from agent.attach import InterfaceGone
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
 from agent.discover import DiscoveryError, completed
@@ -90,6 +91,7 @@ class Agent:
             self._watch_links = stack.enter_context(LinkWatch())
             self._base = self._first_plan()
             self._plan = completed(self._base, links())
+            _require_nics(self._plan)
             self._clock = Clock()
             self.datapath = Datapath(self._plan.spec(), config.mode, self._clock.offset.tai_offset_ns)
             stack.callback(self.datapath.close)
@@ -102,6 +104,7 @@ class Agent:
             self._requests: Counter[int] = Counter()
             self._names: dict[int, str] = {}
             self._missing: tuple[str, ...] = ()
+            self._failed: frozenset[Hook] = frozenset()
             self._shadows: dict[Hook, str] = {}
             self._unsettled = True
             self._is_running = False
@@ -110,7 +113,6 @@ class Agent:
             stack.callback(self._forget_change)
             while self._unsettled:
                 self._follow_links(None)
-            self._require_nic()
             self._log_start()
             self._open = stack.pop_all()
 
@@ -207,6 +209,7 @@ class Agent:
         self._names = {link.ifindex: _vport_name(link, plan) for link in present}
         self._say_missing(now_wanted.missing_nics)
         self._unsettled = not self.datapath.step(now_wanted, self._pace(take))
+        self._say_failed()
         for ifindex in [known for known in self._requests if known not in self.datapath.vports]:
             del self._requests[ifindex]
 
@@ -229,13 +232,14 @@ class Agent:
             _log.info("the NIC is back", extra={"ifname": name})
         self._missing = missing
 
-    def _require_nic(self) -> None:
-        """At the start a NIC that cannot be traced is an error, not something to wait for."""
-        if self._missing:
-            raise DiscoveryError(f"nic: {', '.join(self._missing)}: no such interface: see `ip link`")
-        for hook, reason in self.datapath.failed.items():
-            if hook.point in NIC_POINTS:
-                raise OSError(reason)
+    def _say_failed(self) -> None:
+        """Each failure once; at the start a NIC that cannot be traced is an error of the agent."""
+        for hook, error in self.datapath.failed.items():
+            if not self._is_running and hook.point in NIC_POINTS:
+                raise error
+            if hook not in self._failed and not isinstance(error, InterfaceGone):
+                _log.error("not traced", extra={"ifname": self._names[hook.ifindex], "reason": str(error)})
+        self._failed = frozenset(self.datapath.failed)
 
     def _follow_plan(self) -> None:
         if self._plan_file is None or not self._plan_file.poll():
@@ -312,6 +316,13 @@ class Agent:
                 "source": source_digest(),
             },
         )
+
+
+def _require_nics(plan: Plan) -> None:
+    """At the start a NIC that is not there is an error, not something to wait for."""
+    missing = wanted(plan, links()).missing_nics
+    if missing:
+        raise DiscoveryError(f"nic: {', '.join(missing)}: no such interface: see `ip link`")
 
 
 def report(counters: dict[str, int]) -> dict[str, object]:

@@ -4,18 +4,17 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from agent.clock import boot_id, take_offset
 from agent.summary import by_kind, by_series
-from bpf.spec import ProgramSpec
-from overhop.lab import Lab, Pod, Service
+from overhop.lab import Lab, Node, Pod, Service
 from overhop.trace import NodeRecords, kinds_by_trace, trace_hops
 from tests.accept.tracer import Tracer
 from tests.require import require_commands
 
-SPEC = ProgramSpec(window=1024)
 REQUESTS = 20
 
 
@@ -32,7 +31,7 @@ class Traced:
 
 
 @pytest.fixture(scope="module")
-def traced() -> Iterator[Traced]:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     require_commands("ip", "bridge", "iptables")
     with ExitStack() as stack:
         lab = stack.enter_context(Lab.vxlan(nodes=2))
@@ -40,7 +39,7 @@ def traced() -> Iterator[Traced]:
         server = lab.nodes[1].pod("server", namespace="shop", workload="web")
         server.serve_http(80)
         service = lab.service("web", backends=[server])
-        tracers = [stack.enter_context(Tracer(node, SPEC)) for node in lab.nodes]
+        tracers = [_traced_node(stack, node, tmp_path_factory.mktemp("agent")) for node in lab.nodes]
         sent = client.http(service, requests=REQUESTS).require_ok()
         yield Traced(
             client=client,
@@ -53,6 +52,13 @@ def traced() -> Iterator[Traced]:
                 for tracer in reversed(tracers)
             ],
         )
+
+
+def _traced_node(stack: ExitStack, node: Node, directory: Path) -> Tracer:
+    tracer = Tracer(node, directory)
+    tracer.start()
+    stack.enter_context(tracer).mark()
+    return tracer
 
 
 def test_kinds_by_trace_of_real_requests_are_tx_and_rx_each(traced: Traced) -> None:

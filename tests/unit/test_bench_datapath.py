@@ -14,7 +14,8 @@ PAIR = Case("pair", b"", ("oh_bench_pair",), 450, repeat=3, counted=("first", "r
 def test_request_has_its_context_at_the_offset(offset: int) -> None:
     payload = packets.request(offset)[PAYLOAD_AT:]
     assert payload.index(b"\r\ntraceparent: ") + 2 == offset
-    assert payload.startswith(b"GET /") and payload.endswith(b"\r\n\r\n")
+    assert payload.startswith(b"GET /")
+    assert payload.endswith(b"\r\n\r\n")
     assert len(payload) >= 700
 
 

@@ -192,6 +192,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="rounds over all cases (default %(default)s)")
     parser.add_argument("--source", type=Path, default=SOURCE, help="another C file than that of the product")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds {options.rounds}: a median with its quartiles needs at least 2")
     cases = list(all_cases())
     where = environment(pin(), options.rounds)
     with ExitStack() as stack:

@@ -192,8 +192,8 @@ class _ClsactAttachment(Attachment):
             first = _first_tcx(self.link.ifindex, hook, 0)
             if first:
                 return first
-        before = tc.filters(self.link.ifindex, self._parent)[0]
-        return None if before == self._filter else before.label
+        present = tc.filters(self.link.ifindex, self._parent)
+        return None if not present or present[0] == self._filter else present[0].label
 
 
 def is_ours(found: tc.Filter) -> bool:
@@ -231,8 +231,13 @@ def remove_own_qdisc(ifindex: int, name: str, records: Records) -> bool:
 
 
 def _first_tcx(ifindex: int, attach_type: int, own_link_id: int) -> str | None:
-    """Name of the first TCX program if it is not ours."""
-    hooked = syscall.prog_query(ifindex, attach_type)
+    """Name of the first TCX program if it is not ours; None if the interface is gone."""
+    try:
+        hooked = syscall.prog_query(ifindex, attach_type)
+    except syscall.BpfError as error:
+        if error.errno not in _GONE:
+            raise
+        return None
     if not hooked or (own_link_id and hooked[0].link_id == own_link_id):
         return None
     return f"TCX program {_program_name(hooked[0].prog_id)}"

@@ -31,17 +31,25 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class AgentProcess:
     """Started by `with`, or by start(); ended at the latest when the `with` ends.
 
-    `plan` is written to `plan_path`; without it the agent goes by `arguments`.
+    `plan` is written to `plan_path`; without it the agent goes by `arguments`. `under`: a command that
+    executes it. `start_s`: how long the last start took.
     """
 
     def __init__(
-        self, node: Node, directory: Path, plan: dict[str, Any] | None = None, arguments: Sequence[str] = ()
+        self,
+        node: Node,
+        directory: Path,
+        plan: dict[str, Any] | None = None,
+        arguments: Sequence[str] = (),
+        under: Sequence[str] = (),
     ) -> None:
         self.node = node
         self.plan_path = directory / f"{node.netns.name}.yaml"
         self._log = directory / f"{node.netns.name}.log"
         self._recording = directory / f"{node.netns.name}.records"
         self._arguments = list(arguments)
+        self._under = under
+        self.start_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         if plan is not None:
             self.write_plan(plan)
@@ -67,12 +75,22 @@ class AgentProcess:
 
     def start(self) -> float:
         """Seconds until it is attached everywhere. LabError if it does not get there."""
-        argv = (sys.executable, "-m", "overhop", "--log-json", "agent", "--json", *self._arguments)
+        argv = (
+            *self._under,
+            sys.executable,
+            "-m",
+            "overhop",
+            "--log-json",
+            "agent",
+            "--json",
+            *self._arguments,
+        )
         begun_s = time.monotonic()
         with self._log.open("wb") as log:
             self._process = self.node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
         self.await_line("tracing", START_TIMEOUT_S)
-        return time.monotonic() - begun_s
+        self.start_s = time.monotonic() - begun_s
+        return self.start_s
 
     def await_line(self, message: str, timeout_s: float, count: int = 1) -> list[dict[str, Any]]:
         """The log lines with this message, once there are `count`. LabError if there never are."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent costs its node (design §14): memory, CPU per hop and at rest, time to the first hop."""
+
+import time
+
+from overhop.lab import HttpResult
+from tests.accept.agents import AgentProcess
+from tests.accept.lifecycle import Stage
+from tests.accept.verdict import Verdict, until
+
+RSS_MAX_MB = 80.0
+CPU_PER_100K_MAX_S = 0.02
+FIRST_HOP_MAX_S = 3.0
+IDLE_S = 10.0
+FIRST_HOPS = 10
+
+
+def budgets(place: Stage, requests: int) -> Verdict:
+    """An agent at rest, then through so many requests."""
+    verdict = Verdict("budgets")
+    with AgentProcess(place.node, place.directory, plan=place.node.plan()) as agent:
+        idle_share = _cpu_share(agent, IDLE_S)
+        verdict.numbers["idle_cpu_share"] = round(idle_share, 4)
+        verdict.at_most("rss_mb_at_rest", agent.rss_mb(), RSS_MAX_MB)
+        begun_s, cpu_s = time.monotonic(), agent.cpu_s()
+        result = _send(place, requests)
+        hops = until(lambda: agent.counters()["records"], lambda found: found >= requests, 10.0)
+        took_s = time.monotonic() - begun_s
+        used_s = agent.cpu_s() - cpu_s - idle_share * took_s
+        verdict.equal("hops", hops, result.ok)
+        verdict.numbers["requests_per_s"] = round(requests / result.elapsed_s)
+        verdict.at_most("cpu_s_per_100k_beyond_idle", used_s / hops * 1e5, CPU_PER_100K_MAX_S)
+        verdict.at_most("rss_mb_after", agent.rss_mb(), RSS_MAX_MB)
+        agent.terminate()
+    _first_hop(verdict, place)
+    return verdict
+
+
+def _send(place: Stage, requests: int) -> HttpResult:
+    return place.client.http(place.server, requests=requests, connections=16, timeout_s=300.0).require_ok()
+
+
+def _cpu_share(agent: AgentProcess, seconds: float) -> float:
+    """CPU time per time, while nothing happens: the wait is what is measured."""
+    begun_s, cpu_s = time.monotonic(), agent.cpu_s()
+    until(time.monotonic, lambda now_s: now_s - begun_s >= seconds, seconds + 1)
+    return (agent.cpu_s() - cpu_s) / (time.monotonic() - begun_s)
+
+
+def _first_hop(verdict: Verdict, place: Stage) -> None:
+    """From the start of the command to the first hop, of requests every 10 ms; the best of three starts."""
+    times_s = []
+    for _ in range(3):
+        load = place.client.start_http(place.server, requests=6000, connections=1, rate_hz=100.0)
+        with AgentProcess(place.node, place.directory, plan=place.node.plan()) as agent:
+            begun_s = time.monotonic() - agent.start_s
+            until(lambda: agent.counters()["records"], lambda found: found >= 1, 10.0)
+            times_s.append(time.monotonic() - begun_s)
+            agent.terminate()
+        load.process.terminate()
+        load.process.communicate()
+    verdict.numbers["first_hop_all_s"] = [round(one, 2) for one in times_s]
+    verdict.at_most("first_hop_s", min(times_s), FIRST_HOP_MAX_S)

@@ -5,16 +5,12 @@ import logging
 import os
 import select
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from agent import unix_socket
 from agent.attach import InterfaceGone
@@ -29,12 +25,12 @@ from agent.plan import Plan, VportPlan
 from agent.plan_file import PlanFile
 from agent.points import NIC_POINTS, Hook, wanted
 from agent.record import Recorder, RecordingHeader, RecordServer
+from agent.requests import RequestCounts
 from agent.ring import Records
 from agent.summary import Endpoint
 from agent.sweep import sweep
 from agent.watch import AgentFacts, VportFacts, WatchServer
 from bpf.counters import imbalances
-from bpf.record import RECORD, Kind
 from bpf.spec import source_digest
 
 _log = logging.getLogger(__name__)
@@ -45,13 +41,8 @@ ATTACH_TURN_NS = 200_000_000
 START_LAG_MAX = 0.25
 """How full the ring may get while the first programs are attached, before it is read."""
 PLAN_LOOK_NS = 500_000_000
-COUNT_RECORDS = 8192
-"""How many records wait (1 MB) until they are counted by vport."""
 CHECK_NS = 60_000_000_000
 """How often the agent looks whether it is still attached, and first."""
-_NOTHING = np.empty(0, RECORD)
-_VPORT_FIRST = (Kind.TX, Kind.LOCAL)
-_VPORT_SECOND = (Kind.RX, Kind.LOCAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +95,7 @@ class Agent:
             stack.callback(self._records.close)
             self._watchers = WatchServer(unix_socket.default_path("watch"), self.facts, self._name)
             stack.callback(self._watchers.close)
-            self._requests: Counter[int] = Counter()
-            self._uncounted: list[Records] = []
+            self._requests = RequestCounts()
             self._names: dict[int, str] = {}
             self._missing: tuple[str, ...] = ()
             self._failed: frozenset[Hook] = frozenset()
@@ -158,9 +148,8 @@ class Agent:
 
     def facts(self) -> AgentFacts:
         """What the agent says of itself."""
-        self._count_requests()
         vports = tuple(
-            VportFacts(self._names[ifindex], *self.datapath.unreadable(ifindex), self._requests[ifindex])
+            VportFacts(self._names[ifindex], *self.datapath.unreadable(ifindex), self._requests.of(ifindex))
             for ifindex in self.datapath.vports
         )
         return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters())
@@ -185,20 +174,9 @@ class Agent:
         if not len(batch):
             return
         self._watchers.add(batch)
-        self._uncounted.append(batch)
-        if sum(map(len, self._uncounted)) >= COUNT_RECORDS:
-            self._count_requests()
+        self._requests.add(batch)
         if take is not None:
             take(batch)
-
-    def _count_requests(self) -> None:
-        """Many records at once: a call of numpy costs 10 us with cold caches, a record next to nothing."""
-        batch, self._uncounted = np.concatenate([_NOTHING, *self._uncounted]), []
-        kinds = batch["kind_message"] & 0x0F
-        for column, of_vport in (("first_ifindex", _VPORT_FIRST), ("second_ifindex", _VPORT_SECOND)):
-            indices: NDArray[np.uint32] = batch[column][np.isin(kinds, [kind.value for kind in of_vport])]
-            found, counts = np.unique(indices, return_counts=True)
-            self._requests.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
     def _first_plan(self) -> Plan:
         if self._plan_file is not None:
@@ -219,8 +197,7 @@ class Agent:
         self._say_missing(now_wanted.missing_nics)
         self._unsettled = not self.datapath.step(now_wanted, self._pace(take))
         self._say_failed()
-        for ifindex in [known for known in self._requests if known not in self.datapath.vports]:
-            del self._requests[ifindex]
+        self._requests.keep(self.datapath.vports)
 
     def _pace(self, take: Callable[[Records], None] | None) -> Callable[[], bool]:
         """Reads the ring between two programs, as long as this turn may last."""

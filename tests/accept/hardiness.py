@@ -12,13 +12,17 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from tests.accept.bad_input import bad_input
+from tests.accept.budgets import budgets
 from tests.accept.churn import churn
 from tests.accept.lifecycle import Stage, lifecycle, stage
+from tests.accept.midway import disk_full, interface_gone, overrun
 from tests.accept.replan import replan
 from tests.accept.verdict import Verdict
 
 RATE_HZ = 1000.0
 PODS = 200
+REQUESTS = 100_000
 
 SCENARIOS: Mapping[str, Callable[[Stage], Verdict]] = {
     "lifecycle-tcx": lambda place: lifecycle(place, "tcx", RATE_HZ),
@@ -26,6 +30,11 @@ SCENARIOS: Mapping[str, Callable[[Stage], Verdict]] = {
     "churn": lambda place: churn(place, PODS, RATE_HZ),
     "replan-tcx": lambda place: replan(place, "tcx", RATE_HZ),
     "replan-clsact": lambda place: replan(place, "clsact", RATE_HZ),
+    "bad-input": bad_input,
+    "interface-gone": lambda place: interface_gone(place, RATE_HZ),
+    "ring-overrun": overrun,
+    "disk-full": disk_full,
+    "budgets": lambda place: budgets(place, REQUESTS),
 }
 
 

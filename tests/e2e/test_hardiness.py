@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.accept.bad_input import bad_input
 from tests.accept.churn import churn
 from tests.accept.lifecycle import Stage, lifecycle, stage
+from tests.accept.midway import interface_gone, overrun
 from tests.accept.replan import replan
 from tests.require import require_commands
 
@@ -33,3 +35,15 @@ def test_agent_that_pods_come_and_go_under_traces_each_and_keeps_nothing(place: 
 
 def test_agent_whose_plan_changes_exchanges_programs_and_fails_no_request(place: Stage) -> None:
     assert replan(place, "tcx", RATE_HZ).problems == []
+
+
+def test_agent_with_bad_input_says_each_problem_in_one_line(place: Stage) -> None:
+    assert bad_input(place, quick=True).problems == []
+
+
+def test_agent_whose_nic_goes_and_comes_back_goes_on(place: Stage) -> None:
+    assert interface_gone(place, RATE_HZ).problems == []
+
+
+def test_agent_whose_ring_runs_over_counts_every_lost_record(place: Stage) -> None:
+    assert overrun(place).problems == []

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that are loaded in a thread."""
+
+import os
+from threading import Event
+
+import pytest
+
+from agent.loader import CompileError, Loaded
+from agent.loading import Loading
+
+
+def loaded() -> Loaded:
+    """One descriptor of our own stands for everything."""
+    return Loaded({"oh_nic_in": os.open("/dev/null", os.O_RDONLY)}, {}, {}, 0.0, 0.0)
+
+
+def test_done_is_false_until_the_load_ends() -> None:
+    go_on = Event()
+
+    def slowly() -> Loaded:
+        go_on.wait(10)
+        return loaded()
+
+    loading = Loading(slowly)
+    assert not loading.done
+    go_on.set()
+    with loading.result() as found:
+        assert list(found.programs) == ["oh_nic_in"]
+    assert loading.done
+
+
+def test_result_of_a_failed_load_raises_its_error() -> None:
+    def refuse() -> Loaded:
+        raise CompileError("compile hop.bpf.c: no")
+
+    with pytest.raises(CompileError, match=r"^compile hop\.bpf\.c: no$"):
+        Loading(refuse).result()
+
+
+def test_discard_closes_the_descriptors() -> None:
+    found = loaded()
+    descriptor = found.programs["oh_nic_in"]
+    Loading(lambda: found).discard()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

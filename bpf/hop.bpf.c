@@ -1046,6 +1046,7 @@ static __always_inline void walk_lines(struct scratch *s)
 #pragma clang loop unroll(disable)
 	for (__u64 at = 0; at < WINDOW + 8; at += 64) {
 		OPAQUE(at); /* or clang counts from -64: 6.18: "unbounded memory access" */
+		OPAQUE(s); /* addresses in it stay sums of it and a constant, not one register each */
 		const __u8 *block = s->buf + at;
 
 		OPAQUE(block); /* one pointer and eight constant offsets */

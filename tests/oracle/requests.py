@@ -28,7 +28,7 @@ PLAIN = (
     b"traceparent", b"Connection: keep-alive", b"tracestate: vendor=1,b3=2",
 )  # fmt: skip
 NEAR_HEX = b":;<=>?@G`g/" * 3 + b"aAfF09-~\x00\x80\xff \t\x10\x30\xb0\xe1"
-SPACE = (b"", b" ", b"  ", b"\t", b" \t ", b" " * 7, b" " * 40, b"\t" * 9)
+SPACE = (b"", b" ", b"  ", b"\t", b" \t ", b" " * 7, b" " * 40, b"\t" * 9, b" " * 64, b"\t " * 75)
 SOUP = (b"\r\n",) * 6 + (
     b"\r", b"\n", b"\r\n\r\n", b":", b"b3", b"b3:", b"b3:0\r\n", b"B3: d\r\n", b"x", b"x:1\r\n", b" ", b"\t",
     b"0", b"1", b"traceparent:", b"Traceparent: ", b"x-b3-traceid:", b"X-B3-SpanId:", b"x-b3-flags: 1\r\n",

@@ -11,7 +11,7 @@ import numpy as np
 from agent.attach import AttachError, Attachment, InterfaceGone, attach
 from agent.barrier import await_grace_period
 from agent.counters import CounterReader
-from agent.links import Link
+from agent.links import Link, link_by_index
 from agent.loader import Loaded, load
 from agent.plan import VportPlan
 from agent.points import NIC_POINTS, Hook, Wanted
@@ -120,8 +120,9 @@ class Datapath:
         """Let the next step() try again what failed, and what somebody else took away."""
         self._failed.clear()
         for hook in [hook for hook, one in self._attachments.items() if not one.is_attached()]:
-            lost = self._attachments[hook]
-            _log.warning("program was taken away", extra=_where(lost.link, hook))
+            if link_by_index(hook.ifindex) is not None:
+                lost = self._attachments[hook]
+                _log.warning("program was taken away", extra=_where(lost.link, hook))
             self._detach(hook)
 
     def shadows(self) -> dict[Hook, str]:

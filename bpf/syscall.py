@@ -38,6 +38,7 @@ UPDATE_EXISTING_ONLY: Final = 2
 
 _SYSCALL_NUMBER: Final = {"x86_64": 321, "aarch64": 280}
 _COMMANDS: Final = {
+    "MAP_CREATE": 0,
     "MAP_LOOKUP_ELEM": 1,
     "MAP_UPDATE_ELEM": 2,
     "MAP_DELETE_ELEM": 3,

@@ -913,24 +913,32 @@ static __always_inline __u64 is_no_context(__u64 head)
 	return product;
 }
 
+/*
+ * A bit for each field of the enabled context kinds. A number behind OPAQUE, so that the program has one
+ * shape: left out by the compiler, a kind could cost the verifier more than a million instructions.
+ */
+#define ENABLED_FIELDS                                               \
+	((CONTEXTS & CONTEXTS_W3C ? 1ULL << FIELD_W3C : 0) |         \
+	 (CONTEXTS & CONTEXTS_B3 ? 1ULL << FIELD_B3 : 0) |           \
+	 (CONTEXTS & CONTEXTS_MULTI ? 1ULL << FIELD_TRACEID | 1ULL << FIELD_SPANID | \
+					      1ULL << FIELD_SAMPLED | 1ULL << FIELD_FLAGS : 0))
+
 /* Opens the field that the line begins with, if it is the first of its name. Without a branch: see walk_lines(). */
 static __always_inline void open_field(struct scratch *s, const __u8 *line, __u64 head, __u64 at)
 {
-	__u64 rest = load8(line + 5), field = 0, seen, prefix, fresh;
+	__u64 rest = load8(line + 5), enabled = ENABLED_FIELDS, field, seen, prefix, fresh;
 	__u64 seven = rest | 0x0020202020202020ULL; /* seven letters, then ':' */
 
-	if (CONTEXTS & CONTEXTS_W3C)
-		field = is_zero(((head | REPEAT(0x20)) ^ TRACEPAR) |
-				((FIRST(load8(line + 8), 4) | 0x202020) ^ ENT_COLON)) * FIELD_W3C;
-	if (CONTEXTS & CONTEXTS_B3)
-		field += is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON) * FIELD_B3;
-	if (CONTEXTS & CONTEXTS_MULTI) {
-		prefix = (FIRST(head, 5) | 0x200020) ^ X_B3_DASH;
-		field += is_zero(prefix | (seven ^ TRACEID_COLON)) * FIELD_TRACEID;
-		field += is_zero(prefix | (seven ^ SAMPLED_COLON)) * FIELD_SAMPLED;
-		field += is_zero(prefix | ((FIRST(rest, 7) | 0x202020202020ULL) ^ SPANID_COLON)) * FIELD_SPANID;
-		field += is_zero(prefix | ((FIRST(rest, 6) | 0x2020202020ULL) ^ FLAGS_COLON)) * FIELD_FLAGS;
-	}
+	OPAQUE(enabled);
+	field = is_zero(((head | REPEAT(0x20)) ^ TRACEPAR) | ((FIRST(load8(line + 8), 4) | 0x202020) ^ ENT_COLON)) *
+		FIELD_W3C;
+	field += is_zero((FIRST(head, 3) | 0x20) ^ B3_COLON) * FIELD_B3;
+	prefix = (FIRST(head, 5) | 0x200020) ^ X_B3_DASH;
+	field += is_zero(prefix | (seven ^ TRACEID_COLON)) * FIELD_TRACEID;
+	field += is_zero(prefix | (seven ^ SAMPLED_COLON)) * FIELD_SAMPLED;
+	field += is_zero(prefix | ((FIRST(rest, 7) | 0x202020202020ULL) ^ SPANID_COLON)) * FIELD_SPANID;
+	field += is_zero(prefix | ((FIRST(rest, 6) | 0x2020202020ULL) ^ FLAGS_COLON)) * FIELD_FLAGS;
+	field &= -(enabled >> field & 1);
 	OPAQUE(field);
 	field &= FIELDS - 1;
 	OPAQUE(field);
@@ -946,9 +954,10 @@ static __always_inline void open_field(struct scratch *s, const __u8 *line, __u6
  */
 static __always_inline int short_lines(struct scratch *s, __u64 at, __u64 marks, __u64 first)
 {
-	__u64 line = at + first + 2, empty = marks & marks >> 16;
+	__u64 line = at + first + 2, empty = marks & marks >> 16, b3_colon = CONTEXTS & CONTEXTS_B3 ? B3_COLON : 0;
 
-	if ((CONTEXTS & CONTEXTS_B3) && (FIRST(load8(s->buf + line), 3) | 0x20) == B3_COLON && !s->at[FIELD_B3] &&
+	OPAQUE(b3_colon);
+	if ((FIRST(load8(s->buf + line), 3) | 0x20) == b3_colon && !s->at[FIELD_B3] &&
 	    !(empty >> (first * 8) & 0x80)) {
 		s->at[FIELD_B3] = line;
 		s->end[FIELD_B3] = at + first_mark(marks & (marks - 1));
@@ -1055,7 +1064,7 @@ static __always_inline void walk_lines(struct scratch *s)
 		    walk_word(s, block + 40, at + 40) || walk_word(s, block + 48, at + 48) ||
 		    walk_word(s, block + 56, at + 56))
 			return;
-		if ((CONTEXTS & CONTEXTS_W3C) && is_plain_w3c(s))
+		if (is_plain_w3c(s))
 			return;
 	}
 }

@@ -40,6 +40,8 @@ ATTACH_TURN_NS = 200_000_000
 """How long a turn may attach and detach, reading the ring in between, before others get their turn."""
 START_LAG_MAX = 0.25
 """How full the ring may get while the first programs are attached, before it is read."""
+SOCKETS_NS = 60_000_000
+"""How often those who ask by a socket are served: looking costs as much as reading the ring."""
 PLAN_LOOK_NS = 500_000_000
 CHECK_NS = 60_000_000_000
 """How often the agent looks whether it is still attached, and first."""
@@ -102,7 +104,7 @@ class Agent:
             self._shadows: dict[Hook, str] = {}
             self._unsettled = True
             self._is_running = False
-            self._next_plan_look_ns = self._next_check_ns = 0
+            self._next_sockets_ns = self._next_plan_look_ns = self._next_check_ns = 0
             self._change: _Change | None = None
             stack.callback(self._forget_change)
             while self._unsettled:
@@ -156,8 +158,10 @@ class Agent:
 
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
         self._deliver(self.datapath.read(), take)
-        self._records.poll()
-        self._watchers.poll(now_ns)
+        if now_ns >= self._next_sockets_ns:
+            self._next_sockets_ns = now_ns + SOCKETS_NS
+            self._records.poll()
+            self._watchers.poll(now_ns)
         if self._unsettled:
             self._follow_links(take)
         if self._change is not None:

@@ -63,8 +63,8 @@ for name in run tmp var mnt; do /bin/busybox mount -t tmpfs tmpfs /root/$name; d
 exec /bin/busybox switch_root /root /overhop-guest
 """
 _GUEST = """#!/usr/bin/busybox sh
-export PATH=/usr/sbin:/usr/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8
-echo /modprobe >/proc/sys/kernel/modprobe
+export PATH=/usr/sbin:/usr/bin:/overhop-bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8
+echo /overhop-bin/modprobe >/proc/sys/kernel/modprobe
 ip link set lo up
 cd {root}
 steps=$(sed 's/.*overhop=\\([^ ]*\\).*/\\1/; s/,/ /g' /proc/cmdline)
@@ -133,7 +133,8 @@ def _stage(stage: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, to, follow_symlinks=False)
     (stage / "usr/lib/modules").symlink_to("/run/modules")
-    (stage / "modprobe").symlink_to("/usr/bin/busybox")
+    (stage / "overhop-bin").mkdir()
+    (stage / "overhop-bin" / "modprobe").symlink_to("/usr/bin/busybox")
     _copy_settings(stage / "etc")
     shutil.copytree(ROOT, Path(f"{stage}{ROOT}"), symlinks=True, ignore=_NOT_COPIED)
     Path(f"{stage}{ROOT}/.venv").mkdir()

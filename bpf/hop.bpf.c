@@ -699,6 +699,7 @@ static __always_inline void note_unreadable(struct __sk_buff *skb, __u64 word)
 		seen->h2++;
 }
 
+#ifndef FORCE_LOAD_BYTES
 /*
  * Is this beyond doubt TCP without a payload that could matter, in plain IPv4? The commonest packet of
  * all: parse() would find the same after 8 ns instead of 3.
@@ -719,6 +720,7 @@ static __always_inline int is_bare_ack(struct __sk_buff *skb)
 	header_bytes = (((const __u8 *)tcp)[12] >> 4) * 4;
 	return header_bytes >= sizeof(*tcp) && total - sizeof(*ip) - header_bytes < 3 && ETH_HLEN + total <= skb->len;
 }
+#endif
 
 /* Is this packet the start of a request? Nearly every packet leaves here. */
 static __always_inline int request_start(struct __sk_buff *skb, struct packet *p, int nic)

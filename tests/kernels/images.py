@@ -47,20 +47,20 @@ _SETTINGS = ("alternatives", "group", "iproute2", "ld.so.cache", "passwd", "prot
 _MOUNT_POINTS = ("dev", "proc", "sys", "run", "tmp", "var", "mnt", "root")
 _NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis")
 _INIT = """#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /root
+/bin/busybox mkdir -p /proc /sys /dev /sysroot
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox modprobe -a {modules}
 tries=0
 until [ -e /dev/vda ] || [ $tries = 100 ]; do tries=$((tries + 1)); /bin/busybox usleep 100000; done
-/bin/busybox mount -t ext4 -o ro,noload /dev/vda /root || exec /bin/busybox poweroff -f
-/bin/busybox mount --move /dev /root/dev
-/bin/busybox mount --move /proc /root/proc
-/bin/busybox mount --move /sys /root/sys
-for name in run tmp var mnt; do /bin/busybox mount -t tmpfs tmpfs /root/$name; done
-/bin/busybox cp -a /lib/modules /root/run/modules
-exec /bin/busybox switch_root /root /overhop-guest
+/bin/busybox mount -t ext4 -o ro,noload /dev/vda /sysroot || exec /bin/busybox poweroff -f
+/bin/busybox mount --move /dev /sysroot/dev
+/bin/busybox mount --move /proc /sysroot/proc
+/bin/busybox mount --move /sys /sysroot/sys
+for name in run tmp var mnt; do /bin/busybox mount -t tmpfs tmpfs /sysroot/$name; done
+/bin/busybox cp -a /lib/modules /sysroot/run/modules
+exec /bin/busybox switch_root /sysroot /overhop-guest
 """
 _GUEST = """#!/usr/bin/busybox sh
 export PATH=/usr/sbin:/usr/bin:/overhop-bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 LANG=C.UTF-8

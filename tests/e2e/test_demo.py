@@ -21,6 +21,11 @@ IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0}
 AGENTS_START_S = 120.0
 
 
+def _hear_interrupts() -> None:
+    """As in a terminal: a shell starts what it puts in the background with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     """`overhop demo` in a session of its own, with a directory for its files."""
 
@@ -34,6 +39,7 @@ class Demo:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )
 
     def lab(self) -> str:

@@ -19,11 +19,8 @@ from tests.require import require_commands, require_root
 ROOT = Path(__file__).parents[2]
 IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0}
 AGENTS_START_S = 120.0
-
-
-def _hear_interrupts() -> None:
-    """As in a terminal: a shell starts what it puts in the background with SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+HEAR_INTERRUPTS = ("env", "--default-signal=INT")
+"""As in a terminal: a shell starts what it puts in the background with SIGINT ignored."""
 
 
 class Demo:
@@ -32,14 +29,13 @@ class Demo:
     def __init__(self, files: Path, *arguments: str) -> None:
         self.files = files
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "overhop", "demo", *arguments],
+            [*HEAR_INTERRUPTS, sys.executable, "-m", "overhop", "demo", *arguments],
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(files)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_hear_interrupts,
         )
 
     def lab(self) -> str:

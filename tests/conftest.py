@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules for all tests; what a test needs of the machine is in tests/require.py."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ __all__ = ["require"]
 
 TESTS = Path(__file__).parent
 NEED_ROOT = (TESTS / "kernel", TESTS / "e2e")
+
+
+def pytest_configure() -> None:
+    """Programs under test hear SIGINT, also where a shell started us in the background with it ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,8 +19,6 @@ from tests.require import require_commands, require_root
 ROOT = Path(__file__).parents[2]
 IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0}
 AGENTS_START_S = 120.0
-HEAR_INTERRUPTS = ("env", "--default-signal=INT")
-"""As in a terminal: a shell starts what it puts in the background with SIGINT ignored."""
 
 
 class Demo:
@@ -29,7 +27,7 @@ class Demo:
     def __init__(self, files: Path, *arguments: str) -> None:
         self.files = files
         self.process = subprocess.Popen(
-            [*HEAR_INTERRUPTS, sys.executable, "-m", "overhop", "demo", *arguments],
+            [sys.executable, "-m", "overhop", "demo", *arguments],
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(files)},
             stdout=subprocess.PIPE,

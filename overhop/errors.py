@@ -16,7 +16,7 @@ from overhop.text import printable
 DONE = 0
 FAILED = 1
 USAGE = 2
-OUR_ROOMS = frozenset({"overhop", "agent", "bpf", "collector"})
+OUR_ROOMS = frozenset({"overhop", "insight", "agent", "store", "bpf", "collector"})
 
 
 class CommandError(Exception):

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be asked of a store, whichever it is: one narrow interface (docs/store.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Columns = Mapping[str, npt.NDArray[np.generic]]
+"""Columns of store.schema by name, of equal length; text as object arrays of str."""
+
+
+class StoreError(Exception):
+    """A store cannot be used; the message says which, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows with since_ns <= time < until_ns, ns since 1970."""
+
+    since_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which hops; None: any. A workload or namespace fits at either end of the hop."""
+
+    namespace: str | None = None
+    workload: str | None = None
+    node: str | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceId:
+    """The 16 bytes of a trace id as two big-endian halves."""
+
+    hi: int
+    lo: int
+
+
+class Store(Protocol):
+    """Reading. Every method raises StoreError; a store without rows gives columns of length 0."""
+
+    def summaries(self, span: Span, where: Where, table: str | None = None) -> Columns:
+        """Summary rows in order of time; `table` of store.schema, None: the coarsest that gives 60 points."""
+        ...
+
+    def samples(self, span: Span, where: Where, min_latency_ns: int = 0, limit: int = 10_000) -> Columns:
+        """Samples, the slowest first."""
+        ...
+
+    def trace(self, trace: TraceId) -> Columns:
+        """All samples of one trace, in order of time."""
+        ...
+
+    def events(self, span: Span) -> Columns:
+        """Events in order of time."""
+        ...
+
+    def nodes(self) -> Mapping[str, Mapping[str, int]]:
+        """For each node that wrote: `first_ns`, `last_ns` (times of its samples), `kept_shift` (the last)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        ...

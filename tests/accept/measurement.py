@@ -6,84 +6,38 @@ each line and exits with 1 if one failed; what the parts say meanwhile goes to s
 """
 
 import argparse
-import json
-import os
-import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-ROOT = Path(__file__).parents[2]
-PART_TIMEOUT_S = 3600.0
+from tests.accept.lines import ROOT, Line, Part, last_json, lines_of, output, show
+
 READER_RECORDS_PER_S = 1_000_000
 READER_CPU_S = 0.01
 VERIFIER_INSNS = 600_000
 MAPS_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that must be shown."""
-
-    name: str
-    passed: bool
-    number: str
-
-    def __str__(self) -> str:
-        return f"{'PASS' if self.passed else 'FAIL'} {self.name}: {self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How much is sent."""
-
-    requests: int
-    fuzz: int
-
-
-def _output(*command: str, check: bool = True) -> str:
-    """Standard output of a module of this checkout, its standard error passed on."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=PART_TIMEOUT_S,
-        check=False,
-    )
-    if check and done.returncode not in (0, 1):
-        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}")
-    return done.stdout
-
-
-def _json(*command: str) -> Any:  # noqa: ANN401  whatever the module prints
-    return json.loads(_output(*command).splitlines()[-1])
-
-
-def demo(_options: Options) -> Iterator[Line]:
+def demo(_given: argparse.Namespace) -> Iterator[Line]:
     """A fresh clone shows hops of real requests."""
-    yield from _lines_of(_output("tests.accept.demo"))
+    yield from lines_of(output("tests.accept.demo"))
 
 
-def pairing(options: Options) -> Iterator[Line]:
+def pairing(given: argparse.Namespace) -> Iterator[Line]:
     """Every request has its hops; the counters add up to the packet."""
-    for one in _json("tests.accept.pairing", "--requests", str(options.requests))["scenarios"]:
+    for one in last_json("tests.accept.pairing", "--requests", str(given.requests))["scenarios"]:
         number = "; ".join(one["problems"]) or f"{one['requests']} requests, {one['requests_per_s']}/s"
         yield Line(f"pairing {one['scenario']}", not one["problems"], number)
 
 
-def hardiness(_options: Options) -> Iterator[Line]:
+def hardiness(_given: argparse.Namespace) -> Iterator[Line]:
     """kill -9, restart, SIGTERM, foreign programs, churn, bad input, RSS, start."""
-    yield from _lines_of(_output("tests.accept.hardiness"))
+    yield from lines_of(output("tests.accept.hardiness"))
 
 
-def datapath(_options: Options) -> Iterator[Line]:
+def datapath(_given: argparse.Namespace) -> Iterator[Line]:
     """Nanoseconds, verifier instructions, memory of the maps."""
-    found = _json("bench.datapath", "--json")
+    found = last_json("bench.datapath", "--json")
     for case in found["cases"]:
         low, high = case["spread_ns"]
         number = f"{case['net_ns']} ns ({low} to {high}), budget {case['budget_ns']:g}"
@@ -96,9 +50,9 @@ def datapath(_options: Options) -> Iterator[Line]:
     yield Line("maps", found["maps_bytes"] <= MAPS_BYTES, number)
 
 
-def reader(_options: Options) -> Iterator[Line]:
+def reader(_given: argparse.Namespace) -> Iterator[Line]:
     """The ring reader's speed and cost."""
-    found = _json("bench.ring", "--json")
+    found = last_json("bench.ring", "--json")
     speed, load = found["speed"]["median_per_s"], found["load"]["median_cpu_s_per_100k"]
     yield Line(
         "ring reader speed", speed >= READER_RECORDS_PER_S, f"{speed:,.0f} records/s, budget 1,000,000"
@@ -108,9 +62,9 @@ def reader(_options: Options) -> Iterator[Line]:
     yield Line("ring reader cost at 100 k/s", load <= READER_CPU_S, number)
 
 
-def fuzz(options: Options) -> Iterator[Line]:
+def fuzz(given: argparse.Namespace) -> Iterator[Line]:
     """The program against its model."""
-    command = ["-m", "tests.oracle", "--packets", str(options.fuzz), "--processes", "2"]
+    command = ["-m", "tests.oracle", "--packets", str(given.fuzz), "--processes", "2"]
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
@@ -118,7 +72,7 @@ def fuzz(options: Options) -> Iterator[Line]:
     yield Line("fuzz", done.returncode == 0, last)
 
 
-PARTS: Mapping[str, Callable[[Options], Iterator[Line]]] = {
+PARTS: Mapping[str, Part] = {
     "demo": demo,
     "datapath": datapath,
     "reader": reader,
@@ -128,33 +82,6 @@ PARTS: Mapping[str, Callable[[Options], Iterator[Line]]] = {
 }
 
 
-def _lines_of(text: str) -> Iterator[Line]:
-    """Lines that a part prints as PASS or FAIL itself."""
-    found = [line.split(" ", 1) for line in text.splitlines() if line.startswith(("PASS ", "FAIL "))]
-    if not found:
-        yield Line("a part that printed no verdict", passed=False, number=text[-200:].strip() or "no output")
-    for verdict, rest in found:
-        name, _, number = rest.partition(": ")
-        yield Line(name, verdict == "PASS", number)
-
-
-def _environment() -> str:
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    memory = next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines())
-    facts = (
-        f"commit {commit or 'unknown'}",
-        time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        f"Linux {platform.release()} {platform.machine()}",
-        f"{os.cpu_count()} CPUs",
-        f"{int(memory) >> 20} GiB",
-        f"Python {platform.python_version()}",
-        f"load {os.getloadavg()[0]:.1f}",
-    )
-    return ", ".join(facts)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts named on the command line, or all; the exit code."""
     parser = argparse.ArgumentParser(prog="./dev accept measurement", description=__doc__)
@@ -162,19 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--requests", type=int, default=100_000, help="per pairing scenario (default %(default)s)"
     )
     parser.add_argument("--fuzz", type=int, default=200_000, help="packets (default %(default)s)")
-    parser.add_argument("--only", action="append", choices=list(PARTS), default=[], help="repeatable")
-    given = parser.parse_args(arguments)
-    print(_environment(), flush=True)
-    failed = total = 0
-    for part in given.only or PARTS:
-        started = time.monotonic()
-        for line in PARTS[part](Options(given.requests, given.fuzz)):
-            print(line, flush=True)
-            total += 1
-            failed += not line.passed
-        print(f"     {part} took {time.monotonic() - started:.0f} s", flush=True)
-    print(f"{total - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return show(parser, PARTS, arguments)
 
 
 if __name__ == "__main__":

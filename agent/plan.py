@@ -4,7 +4,6 @@
 This is the message that an agent receives; standalone it is a YAML file, or is made from the interfaces.
 """
 
-import difflib
 import os
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -18,16 +17,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
 )
-from pydantic_core import ErrorDetails
 
-from agent.plan_yaml import Document, Path, Plain, Problem, parse
+from agent.plan_yaml import Document, Plain, Problem, load, parse
+from agent.yaml_model import kind_of, validated
 from bpf.spec import ProgramSpec
 
-MAX_FILE_BYTES = 4 << 20
 _IFNAME_BYTES = 15
 _DIRECTION_BITS = {"in": 1, "out": 2}
 
@@ -171,101 +167,26 @@ class Plan(_Model):
 
 def load_plan(path: str | os.PathLike[str]) -> Plan:
     """The plan in a YAML file. Raises PlanError with everything that is wrong, never anything else."""
-    file = os.fspath(path)
-    try:
-        with open(file, "rb") as opened:
-            raw = opened.read(MAX_FILE_BYTES + 1)
-        if len(raw) > MAX_FILE_BYTES:
-            raise PlanError(
-                [Problem(file, 0, 0, "", f"is larger than {MAX_FILE_BYTES} bytes: is it a plan?")]
-            )
-        return parse_plan(raw.decode("utf-8"), file)
-    except OSError as error:
-        raise PlanError([Problem(file, 0, 0, "", f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise PlanError([Problem(file, 0, 0, "", f"is no UTF-8 text: byte {error.start}")]) from None
+    return _plan_of(load(path))
 
 
 def parse_plan(text: str, file: str = "plan") -> Plan:
     """As load_plan, from text; `file` names it in problems."""
-    document = parse(text, file)
+    return _plan_of(parse(text, file))
+
+
+def _plan_of(document: Document) -> Plan:
     plan = None
     if document.data is None and not document.problems:
         document.report((), "is empty: give at least `nic` or `vports`")
     elif not isinstance(document.data, dict) and not document.problems:
-        document.report((), f"must be a mapping with `nic` and `vports`, not {_kind(document.data)}")
+        document.report((), f"must be a mapping with `nic` and `vports`, not {kind_of(document.data)}")
     elif isinstance(document.data, dict):
-        plan = _validated(document, document.data)
+        plan = validated(document, document.data, Plan)
         _report_conflicts(document, document.data)
     if document.problems or plan is None:
         raise PlanError(document.problems)
     return plan
-
-
-def _validated(document: Document, data: dict[str, Plain]) -> Plan | None:
-    try:
-        return TypeAdapter(Plan).validate_python(data)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            path = _in_file(data, detail["loc"])
-            if path not in document.unreadable:
-                document.report(path, _message(detail), at_key=detail["type"] == "extra_forbidden")
-        return None
-
-
-def _in_file(data: Plain, loc: Path) -> Path:
-    """pydantic's location without parts that are not in the file (tags of unions, members of sets)."""
-    path: Path = ()
-    for part in loc:
-        if isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        elif isinstance(data, dict) and isinstance(part, str):
-            data = data.get(part)
-        elif isinstance(part, str) or path:
-            continue
-        path = (*path, part)
-    return path
-
-
-_EXPECTED = {
-    "tuple_type": "a list",
-    "frozen_set_type": "a list",
-    "model_type": "a mapping",
-    "too_short": "a list with an entry",
-    "string_type": "text (quotes help)",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
-}
-
-
-def _message(detail: ErrorDetails) -> str:
-    kind = detail["type"]
-    if kind == "extra_forbidden":
-        return _unknown_key(detail["loc"])
-    if kind == "missing":
-        at = detail["loc"][-1]
-        return f"entry {at + 1} of the list is missing" if isinstance(at, int) else "is missing"
-    if kind == "value_error":
-        return str(detail["ctx"]["error"])
-    message = detail["msg"].removeprefix("Input should ").removeprefix("be ")
-    return f"must be {_EXPECTED.get(kind, message)}, not {_kind(detail['input'])}"
-
-
-def _unknown_key(loc: Path) -> str:
-    inner: dict[str, type[BaseModel]] = {"vports": VportPlan, "program": ProgramPlan}
-    model = inner.get(str(loc[0]), Plan) if len(loc) > 1 else Plan
-    known = list(model.model_fields)
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
-    return f"unknown key, {hint}"
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list" if value else "an empty list"
-    return "nothing" if value is None else repr(value)
 
 
 _FILTERED = {"traced": False, "require_sampled": True}

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """YAML into plain data with the place of every value, so that problems are shown where they are."""
 
+import os
 from dataclasses import dataclass, field
 
 import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+MAX_FILE_BYTES = 4 << 20
 MAX_NODES = 200_000
 """More than any plan has; an alias bomb ends here."""
 
@@ -58,6 +60,22 @@ def shown(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def load(path: str | os.PathLike[str]) -> Document:
+    """The one document in a file. A file that cannot be read is one problem in the result, no exception."""
+    document = Document(os.fspath(path))
+    try:
+        with open(document.file, "rb") as opened:
+            raw = opened.read(MAX_FILE_BYTES + 1)
+        if len(raw) <= MAX_FILE_BYTES:
+            return parse(raw.decode("utf-8"), document.file)
+        document.report((), f"is larger than {MAX_FILE_BYTES} bytes: is it the right file?")
+    except OSError as error:
+        document.report((), f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        document.report((), f"is no UTF-8 text: byte {error.start}")
+    return document
 
 
 def parse(text: str, file: str) -> Document:

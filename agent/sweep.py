@@ -1,25 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove what a killed agent left in this network namespace: its clsact filters, its qdiscs, its records.
+"""Remove what a killed agent left: clsact filters, qdiscs and records of this network namespace, any sockets.
 
 TCX links need no sweeping, they vanish with their process. Nothing is touched that is not ours by handle and
-name (filters) or by record (qdiscs). Can be run again.
+name (filters), by record (qdiscs), by name, owner and with nobody listening (sockets). Can be run again.
 """
 
-from agent import tc
+import os
+
+from agent import tc, unix_socket
 from agent.attach import is_ours, remove_own_qdisc
 from agent.links import links
 from agent.lock import AgentLock
 from agent.qdiscs import Records
 
 
-def sweep(lock: AgentLock | None = None, records: Records | None = None) -> list[str]:
+def sweep(
+    lock: AgentLock | None = None,
+    records: Records | None = None,
+    run_dir: str | os.PathLike[str] = unix_socket.RUN_DIRECTORY,
+) -> list[str]:
     """What was removed, one line each. Without `lock` the lock is taken for the time of the sweep.
+
+    Sockets of other network namespaces are removed too: often nobody can enter those any more.
 
     Raises AlreadyRunning, OSError.
     """
     if lock is None:
         with AgentLock() as taken:
-            return sweep(taken, records)
+            return sweep(taken, records, run_dir)
     records = records or Records()
     names = {link.ifindex: link.name for link in links()}
     removed = [f"record {name}" for name in records.drop_outdated()]
@@ -31,7 +39,7 @@ def sweep(lock: AgentLock | None = None, records: Records | None = None) -> list
         elif names.get(record.ifindex) != record.name:
             records.remove(record.ifindex)
             removed.append(f"record of {record.name}, which is gone")
-    return removed
+    return removed + [f"socket {name}" for name in unix_socket.remove_stale(run_dir)]
 
 
 def _remove_filters(ifindex: int, name: str) -> list[str]:

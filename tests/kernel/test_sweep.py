@@ -2,7 +2,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from agent import netlink, tc
 from agent.lock import AgentLock, AlreadyRunning
 from agent.qdiscs import Records
 from agent.sweep import sweep
+from agent.unix_socket import default_path, listen
 from bpf import syscall
 from bpf.record import Point
 from overhop.lab.netns import Netns
@@ -32,6 +33,18 @@ made = [attach(link_by_name("v0"), point, programs.program(point), sys.argv[1])
 print("attached", flush=True)
 input()
 """
+LISTENER = """
+import sys
+from agent.unix_socket import listen
+kept = listen(sys.argv[1], 1)
+print("listening", flush=True)
+input()
+"""
+
+
+def leftovers(lock: AgentLock | None = None, records: Records | None = None) -> list[str]:
+    """Sweep without sockets: those of agents that other tests killed are nobody's here."""
+    return sweep(lock, records, "/no/such/directory")
 
 
 @contextmanager
@@ -60,7 +73,7 @@ def test_sweep_after_kill_removes_filters_qdisc_and_record(wire: Wire, netns: Ne
         assert wire.exchange(2) == 2
     assert ours(wire) == [(1, 0x6F68), (1, 0x6F68)]
     assert wire.exchange(2) == 2
-    assert sweep() == [
+    assert leftovers() == [
         "v0: bpf filter overhop:nic-in (pref 1, handle 0x6f68)",
         "v0: bpf filter overhop:nic-out (pref 1, handle 0x6f68)",
         "v0: clsact qdisc",
@@ -72,8 +85,8 @@ def test_sweep_after_kill_removes_filters_qdisc_and_record(wire: Wire, netns: Ne
 def test_sweep_again_finds_nothing(wire: Wire, netns: Netns) -> None:
     with killed_agent(netns, "clsact"):
         pass
-    assert len(sweep()) == 3
-    assert sweep() == []
+    assert len(leftovers()) == 3
+    assert leftovers() == []
 
 
 def test_sweep_leaves_what_is_foreign(wire: Wire, netns: Netns, foreign: Counting) -> None:
@@ -86,7 +99,7 @@ def test_sweep_leaves_what_is_foreign(wire: Wire, netns: Netns, foreign: Countin
     for where in theirs:
         netlink.add_filter(where, foreign.program(Point.NIC_IN))
     with AgentLock() as lock:
-        assert sweep(lock) == []
+        assert leftovers(lock) == []
     assert tc.filters(wire.link.ifindex, tc.INGRESS) + tc.filters(wire.link.ifindex, tc.EGRESS) == theirs
 
 
@@ -96,7 +109,7 @@ def test_sweep_in_a_qdisc_shared_with_somebody_leaves_it_to_them(
     where = tc.Filter(wire.link.ifindex, tc.INGRESS, prio=1, handle=1, name="cil_from_netdev")
     with killed_agent(netns, "clsact"):
         netlink.add_filter(where, foreign.program(Point.NIC_IN))
-    assert len(sweep()) == 2
+    assert len(leftovers()) == 2
     assert tc.filters(wire.link.ifindex, tc.INGRESS) == [where]
     assert wire.exchange(3) == 3
     assert foreign.count(Point.NIC_IN) == 3
@@ -109,20 +122,20 @@ def test_kill_with_tcx_needs_no_sweep(wire: Wire, netns: Netns) -> None:
     wait_until(
         lambda: syscall.prog_query(wire.link.ifindex, syscall.TCX_INGRESS) == [], "the TCX link is gone"
     )
-    assert sweep() == []
+    assert leftovers() == []
 
 
 def test_sweep_of_an_interface_that_is_gone_forgets_its_record(wire: Wire, netns: Netns) -> None:
     with killed_agent(netns, "clsact"):
         pass
     netns.ip(["link del v0"])
-    assert sweep() == ["record of v0, which is gone"]
+    assert leftovers() == ["record of v0, which is gone"]
     assert Records().all() == []
 
 
 def test_sweep_while_an_agent_runs_is_refused(netns: Netns) -> None:
     with AgentLock(), pytest.raises(AlreadyRunning):
-        sweep()
+        leftovers()
 
 
 def test_sweep_drops_records_of_an_earlier_boot(netns: Netns, tmp_path: Path) -> None:
@@ -130,5 +143,22 @@ def test_sweep_drops_records_of_an_earlier_boot(netns: Netns, tmp_path: Path) ->
         '{"boot_id": "earlier", "netns_cookie": 5, "ifindex": 2, "name": "eth0"}'
     )
     with AgentLock() as lock:
-        assert sweep(lock, Records(tmp_path)) == ["record 5-2.json"]
+        assert leftovers(lock, Records(tmp_path)) == ["record 5-2.json"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_removes_sockets_of_a_killed_agent_and_none_that_lives(netns: Netns, tmp_path: Path) -> None:
+    dead, alive = default_path("watch", tmp_path), tmp_path / "record-7.sock"
+    with (
+        closing(listen(str(alive), 1)),
+        netns.popen(
+            [sys.executable, "-c", LISTENER, str(dead)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listening\n"
+        assert sweep(run_dir=tmp_path) == []
+        process.kill()
+        process.wait()
+        assert sweep(run_dir=tmp_path) == [f"socket {dead.name}"]
+        assert (dead.exists(), alive.is_socket()) == (False, True)

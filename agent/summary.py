@@ -7,13 +7,12 @@ given share of hops does not exceed. Retransmitted hops are counted apart and ar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bpf.record import RECORD, Kind, Quality
+from bpf.record import RECORD, Kind, Quality, address_text
 
 Records = npt.NDArray[np.void]
 """An array of bpf.record.RECORD."""
@@ -87,12 +86,6 @@ def marks(records: Records) -> dict[str, npt.NDArray[np.bool_]]:
         flag.name.lower(): (records["quality"] & flag.value) != 0 for flag in Quality if flag.name is not None
     }
     return bits | {"merged": records["segments"] > 1, "no_context": (records["encap_context"] >> 4) == 0}
-
-
-def address_text(packed: bytes) -> str:
-    """16 bytes of a record as text; IPv4 without its mapping."""
-    address = IPv6Address(packed)
-    return str(address.ipv4_mapped or address)
 
 
 def _distributions(records: Records, groups: npt.NDArray[np.intp], count: int) -> list[Distribution]:

@@ -5,6 +5,7 @@ The C side is bpf/hop.bpf.c; tests/kernel/test_layout.py compares both through t
 """
 
 from enum import IntEnum, IntFlag
+from ipaddress import IPv6Address
 
 import numpy as np
 
@@ -129,3 +130,9 @@ class Quality(IntFlag):
     BAD_CONTEXT = 4
     DNAT = 8
     SNAT = 16
+
+
+def address_text(packed: bytes) -> str:
+    """16 bytes of a record as text; IPv4 without its mapping."""
+    address = IPv6Address(packed)
+    return str(address.ipv4_mapped or address)

@@ -15,11 +15,11 @@ from agent.loader import Loaded, load
 from agent.recording import Recorder, RecordingHeader, read_recording
 from agent.ring import RingReader
 from agent.slots import count_waiting, waiting_stamps
-from agent.summary import address_text, by_kind
+from agent.summary import by_kind
 from bench.request import request_packet
 from bpf import syscall
 from bpf.counters import imbalances
-from bpf.record import RECORD, Kind, Point
+from bpf.record import RECORD, Kind, Point, address_text
 from bpf.spec import ProgramSpec
 
 SPEC = ProgramSpec(window=256, ring_bytes=64 << 10)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from agent import summary
-from agent.summary import Distribution, Endpoint, Series, address_text, by_kind, by_series
-from bpf.record import RECORD, ContextKind, Kind, Quality
+from agent.summary import Distribution, Endpoint, Series, by_kind, by_series
+from bpf.record import RECORD, ContextKind, Kind, Quality, address_text
 
 
 def packed(address: str) -> bytes:

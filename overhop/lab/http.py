@@ -96,15 +96,20 @@ def start_server(netns: Netns, port: int, body: str) -> subprocess.Popen[bytes]:
     """Start a server inside the namespace; it listens when this returns. LabError if it cannot."""
     argv = (sys.executable, "-I", "-S", http_server.__file__, str(port), body)
     process = netns.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    await_ready(process, f"http server on port {port} in {netns.name}")
+    return process
+
+
+def await_ready(process: subprocess.Popen[bytes], what: str) -> None:
+    """Return once a process has written "ready"; else it is killed and LabError has its last words."""
     if process.stdout is None:
-        raise LabError("http server: no pipe from its standard output")
+        raise LabError(f"{what}: no pipe from its standard output")
     readable, _, _ = select.select([process.stdout], [], [], _START_TIMEOUT_S)
     if not readable or process.stdout.readline() != b"ready\n":
         process.kill()
         _, err = process.communicate()
         reason = err.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise LabError(f"http server on port {port} in {netns.name}: {reason[0]}")
-    return process
+        raise LabError(f"{what}: {reason[0]}")
 
 
 def new_seed() -> int:

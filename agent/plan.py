@@ -51,7 +51,8 @@ def _refuse(value: object) -> Address:
     raise ValueError(f"{value!r} is no IPv4 or IPv6 address")
 
 
-def _interface(name: str) -> str:
+def interface_name(name: str) -> str:
+    """`name`, if an interface can have it. Raises ValueError."""
     if not name or len(name.encode()) > _IFNAME_BYTES or any(c == "/" or c.isspace() for c in name):
         raise ValueError(f"{name!r} is no interface name (1 to {_IFNAME_BYTES} bytes, no slash, no space)")
     return name
@@ -148,7 +149,7 @@ class Plan(_Model):
     """What one node shall do. Where `nic` or `vports` is not given it is looked for (agent/discover.py)."""
 
     nic: Annotated[
-        tuple[Annotated[str, AfterValidator(_interface)], ...],
+        tuple[Annotated[str, AfterValidator(interface_name)], ...],
         BeforeValidator(_listed),
         Field(strict=False, min_length=1),
     ] = ()

@@ -76,7 +76,7 @@ def _unknown_key(loc: Path, model: type[BaseModel]) -> str:
     for part in loc[:-1]:
         inner = _model_of(model, part) if isinstance(part, str) else model
         model = model if inner is None else inner
-    known = list(model.model_fields)
+    known = [field.alias or name for name, field in model.model_fields.items()]
     close = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
     return f"unknown key, {hint}"

@@ -7,17 +7,18 @@ to standard error.
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
 import overhop
-from overhop import errors, logs
+from overhop import config, errors, logs, sources
 from overhop.commands.agent import AgentOptions, do_agent
 from overhop.commands.clean import CleanOptions, do_clean
+from overhop.commands.config import ConfigCheckOptions, do_config_check
 from overhop.commands.demo import DemoOptions, do_demo
 from overhop.commands.doctor import DoctorOptions, do_doctor
 from overhop.commands.hops import HopsOptions, do_hops
@@ -30,7 +31,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+config_app = typer.Typer(help="The configuration of this node (docs/config.md).", rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+
+def _setting(flag: str) -> Any:  # noqa: ANN401  typer's own type is untyped
+    """The option of a setting: what it means stands in overhop/config.py; not given is None."""
+    each = config.setting(flag)
+    default = "" if each.default is None else f" [default: {config.shown(each.default)}]"
+    metavar = None if each.is_switch else each.option.placeholder
+    spelled = f"{flag}/--no-{flag.removeprefix('--')}" if each.is_switch else flag
+    return typer.Option(spelled, metavar=metavar, help=each.doc + default, show_default=False)
+
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable output on standard output.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        sources.FILE_OPTION,
+        metavar="FILE",
+        help=f"Configuration (docs/config.md) [default: ${sources.FILE_VARIABLE}, {sources.DEFAULT_FILE}]",
+    ),
+]
 
 
 @dataclass(slots=True)
@@ -38,6 +60,24 @@ class Edge:
     """What the outermost function needs to know of the command line."""
 
     debug: bool = False
+    options: dict[str, object] = field(default_factory=dict)
+    """Settings that were given before the command, by flag."""
+
+
+def configured(
+    context: typer.Context, file: Path | None, options: Mapping[str, object] | None = None
+) -> sources.Resolved:
+    """The configuration that applies to a command with these options (by flag; None: not given).
+
+    From now on logs are as it says. Raises ConfigError.
+    """
+    resolved = sources.resolve({**context.obj.options, **(options or {})}, file)
+    _log_as(resolved.config.logging)
+    return resolved
+
+
+def _log_as(wanted: config.LoggingSection) -> None:
+    logs.configure(wanted.level, as_json=wanted.as_json)
 
 
 def _print_version(asked: bool) -> None:
@@ -54,35 +94,59 @@ def overhop_command(
         typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and what the tools said.")] = False,
-    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(logs.LEVELS)}.")] = "info",
-    log_json: Annotated[bool, typer.Option("--log-json", help="Logs as one JSON object a line.")] = False,
+    log_level: Annotated[str | None, _setting("--log-level")] = None,
+    log_json: Annotated[bool | None, _setting("--log-json")] = None,
 ) -> None:
     """Where a request's time goes inside the container overlay network, measured in the kernel."""
     context.obj.debug = debug
-    try:
-        logs.configure(log_level, as_json=log_json)
-    except ValueError as error:
-        raise errors.UsageError(str(error)) from error
+    context.obj.options = {"--log-level": log_level, "--log-json": log_json}
+    _log_as(sources.logging_before(context.obj.options))
 
 
 @app.command()
 def agent(
-    plan: Annotated[
-        Path | None,
-        typer.Option(help="YAML plan, reread on change (docs/plan.md); without it every veth of this node."),
-    ] = None,
-    nic: Annotated[str | None, typer.Option(help="The node's NIC, if there is no plan.")] = None,
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    plan: Annotated[str | None, _setting("--plan")] = None,
+    nic: Annotated[str | None, _setting("--nic")] = None,
+    attach: Annotated[str | None, _setting("--attach")] = None,
+    store: Annotated[str | None, _setting("--store")] = None,
+    cluster: Annotated[str | None, _setting("--cluster")] = None,
+    node: Annotated[str | None, _setting("--node")] = None,
+    metrics_listen: Annotated[str | None, _setting("--metrics-listen")] = None,
     duration_s: Annotated[
         float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds.")
     ] = None,
-    attach: Annotated[
-        Literal["auto", "tcx", "clsact"],
-        typer.Option(help="How programs are attached; auto: TCX if there is."),
-    ] = "auto",
     as_json: JsonFlag = False,
 ) -> int:
     """Trace this node until stopped: its NIC and its pods' interfaces."""
-    return do_agent(AgentOptions(plan, nic, duration_s, attach, as_json))
+    options = {
+        "--plan": plan,
+        "--nic": nic,
+        "--attach": attach,
+        "--store": store,
+        "--cluster": cluster,
+        "--node": node,
+        "--metrics-listen": metrics_listen,
+    }
+    return do_agent(AgentOptions(configured(context, config_file, options).config, duration_s, as_json))
+
+
+@config_app.callback()
+def config_command() -> None:
+    """The configuration of this node (docs/config.md)."""
+
+
+@config_app.command("check")
+def config_check(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Configuration [default: the one that applies]")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Say all that is wrong with the configuration and its plan, or what applies and where it is from."""
+    return do_config_check(ConfigCheckOptions(lambda: configured(context, file), as_json=as_json))
 
 
 @app.command()

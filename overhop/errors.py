@@ -61,7 +61,10 @@ def explain(error: BaseException) -> Failure | None:
     """The failure that `error` stands for; None for a defect of ours (write_traceback keeps it)."""
     from agent.discover import DiscoveryError
     from agent.plan import PlanError
+    from overhop.sources import ConfigError
 
+    if isinstance(error, ConfigError):
+        return Failure(tuple(one_line(str(problem)) for problem in error.problems), USAGE)
     if isinstance(error, CommandError):
         return Failure((one_line(str(error)),), error.exit_code)
     if isinstance(error, PlanError):

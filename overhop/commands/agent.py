@@ -4,10 +4,10 @@
 import signal
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from overhop import errors, output
+from overhop.config import Config
 
 if TYPE_CHECKING:
     from agent.summary import Records
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 class AgentOptions:
     """Options of the command."""
 
-    plan: Path | None
-    nic: str | None
+    config: Config
     duration_s: float | None
-    attach: Literal["auto", "tcx", "clsact"]
     as_json: bool
 
 
@@ -47,15 +45,14 @@ def do_agent(options: AgentOptions) -> int:
     """Run until a signal or the duration; then detach and say the totals."""
     from agent.runtime import Agent, AgentConfig, report
 
-    if options.plan is not None and options.nic is not None:
-        raise errors.UsageError("--plan and --nic: the plan names the NIC: give one of them")
-    plan = None if options.plan is None else str(options.plan)
+    settings = options.config
+    plan = None if settings.agent.plan is None else str(settings.agent.plan)
     kept = _Kept()
     take = kept.take if options.as_json else None
     stop = _Stop(
         options.duration_s
     )  # before anything is attached: a signal meanwhile must not leave it there
-    with Agent(AgentConfig(plan_path=plan, nic=options.nic, mode=options.attach)) as agent:
+    with Agent(AgentConfig(plan, settings.agent.nic, settings.agent.attach, settings.node)) as agent:
         agent.run(stop, take)
         totals = report(agent.finish(take))
     if options.as_json:

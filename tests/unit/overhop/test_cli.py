@@ -11,7 +11,17 @@ import typer
 from overhop import cli
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]  # a group
+
+
+def commands(command: object, name: str = "") -> list[str]:
+    """Every command with the groups before it: `config check`."""
+    if not isinstance(command, typer.core.TyperGroup):
+        return [name]
+    inner = [commands(one, f"{name} {key}".strip()) for key, one in sorted(command.commands.items())]
+    return [each for some in inner for each in some]
+
+
+COMMANDS = commands(typer.main.get_command(cli.app))
 
 
 def run(*arguments: str) -> int:
@@ -26,7 +36,7 @@ def run(*arguments: str) -> int:
         [],
         ["--log-level", "loud", "clean"],
         ["doctor", "extra"],
-        *([command, "--unknown"] for command in COMMANDS),
+        *([*command.split(), "--unknown"] for command in COMMANDS),
     ],
 )
 def test_main_wrong_usage_is_one_line_and_code_2(
@@ -56,7 +66,7 @@ def test_version_is_the_one_of_the_package() -> None:
 def test_main_help_of_each_command_names_its_json_option(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(command, "--help") == 0
+    assert run(*command.split(), "--help") == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"Usage: overhop {command} ")
     assert "--json" in said.out
@@ -66,7 +76,8 @@ def test_main_help_of_each_command_names_its_json_option(
 def test_main_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     out = capsys.readouterr().out
-    assert [command for command in COMMANDS if not re.search(rf"^  {command} ", out, re.MULTILINE)] == []
+    names = {command.split()[0] for command in COMMANDS}
+    assert [name for name in names if not re.search(rf"^  {name} ", out, re.MULTILINE)] == []
     assert "..." not in out.partition("Commands:")[2]
 
 
@@ -92,7 +103,7 @@ def code_of(document: str) -> str:
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_documents_name_only_commands_that_exist(document: str) -> None:
     named = set(re.findall(r"\./dev run (\w+)", code_of(document)))
-    assert named - set(COMMANDS) == set()
+    assert named - {command.split()[0] for command in COMMANDS} == set()
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one configuration: every setting with its type, default, meaning and names (docs/config.md).
+
+A setting is spelled once, here: its key in the YAML file is where it stands, its option is `Option.flag`, and
+its environment variable is made from the option (`--metrics-listen`: OVERHOP_METRICS_LISTEN).
+overhop/sources.py reads them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+NONE = "none"
+"""What stands for "not at all" where a setting may be left out."""
+ENVIRONMENT_PREFIX = "OVERHOP_"
+_LABEL_BYTES = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a setting is given on the command line."""
+
+    flag: str
+    placeholder: str = "TEXT"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address and a TCP port to listen at; port 0: any that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _label(value: str) -> str:
+    if not value or len(value.encode()) > _LABEL_BYTES or not value.isprintable() or " " in value:
+        raise ValueError(f"{value!r} is no name (1 to {_LABEL_BYTES} bytes, printable, no space)")
+    return value
+
+
+def _or_none(value: object) -> object:
+    return None if value == NONE else value
+
+
+def _path(value: object) -> Path | None:
+    if value is None or isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"{value!r} is no path")
+    return None if value == NONE else Path(value)
+
+
+def _interface(value: str | None) -> str | None:
+    if value is None:
+        return None
+    from agent.plan import interface_name
+
+    return interface_name(value)
+
+
+def _listen(value: object) -> Listen | None:
+    if value is None or value == NONE:
+        return None
+    if isinstance(value, Listen):
+        return value
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+        if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError
+    except ValueError:
+        hint = "an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464, or none"
+        raise ValueError(f"{value!r} is not {hint}") from None
+    return Listen(str(address), int(port))
+
+
+_Label = Annotated[str, AfterValidator(_label)]
+_OptionalPath = Annotated[Path | None, PlainValidator(_path)]
+_OptionalInterface = Annotated[str | None, BeforeValidator(_or_none), AfterValidator(_interface)]
+_OptionalListen = Annotated[Listen | None, PlainValidator(_listen)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AgentSection(_Section):
+    """How the agent of this node runs."""
+
+    plan: Annotated[_OptionalPath, Option("--plan", "FILE")] = Field(
+        default=None,
+        description="YAML plan, reread on change (docs/plan.md); none: every veth to another namespace.",
+    )
+    nic: Annotated[_OptionalInterface, Option("--nic", "NAME")] = Field(
+        default=None, description="The node's NIC where there is no plan; none: that of the default route."
+    )
+    attach: Annotated[Literal["auto", "tcx", "clsact"], Option("--attach")] = Field(
+        default="auto", description="How programs are attached: auto, tcx or clsact; auto: TCX if there is."
+    )
+
+
+class StoreSection(_Section):
+    """Where hops are kept."""
+
+    path: Annotated[_OptionalPath, Option("--store", "DIR")] = Field(
+        default=Path("/var/lib/overhop/store"),
+        description="Directory of the store, made with mode 0700; none: nothing is kept.",
+    )
+
+
+class MetricsSection(_Section):
+    """What Prometheus gets."""
+
+    listen: Annotated[_OptionalListen, Option("--metrics-listen", "ADDR:PORT")] = Field(
+        default=Listen("127.0.0.1", 9464),
+        description="IP address and TCP port of /metrics; port 0: any that is free; none: no metrics.",
+    )
+
+
+class LoggingSection(_Section):
+    """Logs on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Option("--log-level")] = Field(
+        default="info", description="The least that is logged: debug, info, warning or error."
+    )
+    as_json: Annotated[bool, Option("--log-json")] = Field(
+        default=False, alias="json", description="One JSON object a line instead of key=value."
+    )
+
+
+class Config(_Section):
+    """All settings."""
+
+    cluster: Annotated[_Label, Option("--cluster", "NAME")] = Field(
+        default="local", description="Name of the cluster, stored with every row."
+    )
+    node: Annotated[_Label, Option("--node", "NAME")] = Field(
+        default_factory=lambda: os.uname().nodename,
+        description="Name of this node, stored with every row; by default its host name.",
+    )
+    agent: AgentSection = AgentSection()
+    store: StoreSection = StoreSection()
+    metrics: MetricsSection = MetricsSection()
+    logging: LoggingSection = LoggingSection()
+
+
+Settings = Mapping[str, object]
+"""Values by the name of their setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of Config. `path`: its keys in the file; `attributes`: the same as attributes of Config."""
+
+    path: tuple[str, ...]
+    attributes: tuple[str, ...]
+    option: Option
+    doc: str
+    default: object
+    is_switch: bool
+
+    @property
+    def name(self) -> str:
+        """`store.path`"""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return ENVIRONMENT_PREFIX + self.option.flag.removeprefix("--").replace("-", "_").upper()
+
+    def of(self, config: Config) -> object:
+        """Its value."""
+        value: object = config
+        for attribute in self.attributes:
+            value = getattr(value, attribute)
+        return value
+
+
+def _settings(
+    model: type[BaseModel], path: tuple[str, ...] = (), attributes: tuple[str, ...] = ()
+) -> Iterator[Setting]:
+    for attribute, field in model.model_fields.items():
+        here = (*path, field.alias or attribute)
+        there = (*attributes, attribute)
+        inner: Any = field.annotation  # a type or a form of typing: pydantic says no more
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _settings(inner, here, there)
+            continue
+        option = next(one for one in field.metadata if isinstance(one, Option))
+        default = field.get_default(call_default_factory=True)
+        yield Setting(here, there, option, field.description or "", default, inner is bool)
+
+
+SETTINGS = tuple(_settings(Config))
+
+
+def setting(flag: str) -> Setting:
+    """The setting of an option such as `--store`. Raises KeyError."""
+    return {each.option.flag: each for each in SETTINGS}[flag]
+
+
+def shown(value: object) -> str:
+    """A value as it stands in the file."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from overhop import cli
+from overhop.config import SETTINGS, Listen
+from overhop.sources import ConfigError, Resolved, Source, logging_before, resolve
+
+NOWHERE = Path("/nonexistent/overhop.yaml")
+GUIDE = (Path(__file__).parents[3] / "docs" / "config.md").read_text()
+
+
+def problems(text: str, tmp_path: Path, **environment: str) -> list[str]:
+    file = tmp_path / "overhop.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        resolve({}, file, environment)
+    return [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+
+
+def resolved(text: str, tmp_path: Path, options: dict[str, object] | None = None, **env: str) -> Resolved:
+    file = tmp_path / "overhop.yaml"
+    file.write_text(text)
+    return resolve(options or {}, file, env)
+
+
+def test_resolve_nothing_given_is_the_defaults() -> None:
+    found = resolve({}, None, {}, NOWHERE)
+    assert found.file is None
+    assert found.config.cluster == "local"
+    assert found.config.node == os.uname().nodename
+    assert found.config.agent.plan is None
+    assert found.config.agent.nic is None
+    assert found.config.agent.attach == "auto"
+    assert found.config.store.path == Path("/var/lib/overhop/store")
+    assert found.config.metrics.listen == Listen("127.0.0.1", 9464)
+    assert found.config.logging.level == "info"
+    assert not found.config.logging.as_json
+    assert set(found.sources.values()) == {Source("default")}
+
+
+def test_resolve_option_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    text = "cluster: of-file\nnode: of-file\nagent: {attach: clsact}\n"
+    found = resolved(
+        text, tmp_path, {"--cluster": "of-option"}, OVERHOP_CLUSTER="of-env", OVERHOP_NODE="of-env"
+    )
+    assert (found.config.cluster, found.config.node, found.config.agent.attach) == (
+        "of-option",
+        "of-env",
+        "clsact",
+    )
+    assert found.sources["cluster"] == Source("option", "--cluster")
+    assert found.sources["node"] == Source("environment", "OVERHOP_NODE")
+    assert found.sources["agent.attach"] == Source("file", f"{tmp_path}/overhop.yaml:3")
+    assert found.sources["store.path"] == Source("default")
+
+
+@pytest.mark.parametrize("none", ["none", "null", "~"])
+def test_resolve_none_switches_off(none: str, tmp_path: Path) -> None:
+    text = f"store: {{path: {none}}}\nmetrics: {{listen: {none}}}\nagent: {{nic: {none}, plan: {none}}}"
+    found = resolved(text, tmp_path).config
+    assert (found.store.path, found.metrics.listen, found.agent.nic, found.agent.plan) == (None,) * 4
+
+
+def test_resolve_environment_none_beats_a_file(tmp_path: Path) -> None:
+    found = resolved("store: {path: /s}", tmp_path, OVERHOP_STORE="none", OVERHOP_METRICS_LISTEN="none")
+    assert found.config.store.path is None
+    assert found.config.metrics.listen is None
+
+
+def test_resolve_empty_variable_is_not_set(tmp_path: Path) -> None:
+    assert resolved("cluster: c", tmp_path, OVERHOP_CLUSTER="").config.cluster == "c"
+
+
+def test_resolve_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert resolved("# nothing\n", tmp_path).config == resolve({}, None, {}, NOWHERE).config
+
+
+def test_resolve_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    found = resolved("agent: {plan: plan.yaml}\nstore: {path: s}", tmp_path, {"--store": "of-option"})
+    assert found.config.agent.plan == tmp_path / "plan.yaml"
+    assert found.config.store.path == Path("of-option")
+
+
+def test_resolve_file_is_option_then_variable_then_default(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    for file in (one, two, three):
+        file.write_text(f"cluster: {file.name}")
+    assert resolve({}, one, {"OVERHOP_CONFIG": str(two)}, three).config.cluster == "one"
+    assert resolve({}, None, {"OVERHOP_CONFIG": str(two)}, three).config.cluster == "two"
+    assert resolve({}, None, {}, three).config.cluster == "three"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("true", True), ("1", True), ("yes", True), ("ON", True), ("false", False), ("0", False)],
+)
+def test_resolve_switch_from_the_environment(text: str, expected: bool) -> None:
+    assert logging_before({}, {"OVERHOP_LOG_JSON": text}).as_json is expected
+
+
+def test_resolve_many_problems_are_all_reported_with_place(tmp_path: Path) -> None:
+    text = """\
+cluster: "a b"
+nod: n1
+agent:
+  plan: 7
+  nick: eth0
+  attach: xdp
+store: /var/store
+metrics: {listen: 127.0.0.1}
+logging:
+  json: 5
+  level: loud
+"""
+    assert problems(text, tmp_path, OVERHOP_METRICS_LISTEN="nowhere", OVERHOP_LOG_JSON="maybe") == [
+        "overhop.yaml:1:10: cluster: 'a b' is no name (1 to 63 bytes, printable, no space)",
+        "overhop.yaml:2:1: nod: unknown key, did you mean `node`?",
+        "overhop.yaml:4:9: agent.plan: 7 is no path",
+        "overhop.yaml:5:3: agent.nick: unknown key, did you mean `nic`?",
+        "overhop.yaml:6:11: agent.attach: must be 'auto', 'tcx' or 'clsact', not 'xdp'",
+        "overhop.yaml:7:8: store: must be a mapping, not '/var/store'",
+        "overhop.yaml:8:19: metrics.listen: '127.0.0.1' is not an IP address and a port, such as "
+        "127.0.0.1:9464 or [::1]:9464, or none",
+        "overhop.yaml:10:9: logging.json: must be true or false, not 5",
+        "overhop.yaml:11:10: logging.level: must be 'debug', 'info', 'warning' or 'error', not 'loud'",
+        "OVERHOP_METRICS_LISTEN: 'nowhere' is not an IP address and a port, such as "
+        "127.0.0.1:9464 or [::1]:9464, or none",
+        "OVERHOP_LOG_JSON: must be true or false, not 'maybe'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("- 1", "overhop.yaml:1:1: must be a mapping of settings, not a list"),
+        ("cluster: [", "overhop.yaml:1:11: broken YAML: while parsing a flow node expected the node content,"
+         " but found '<stream end>'"),
+        ("cluster: a\ncluster: b", "overhop.yaml:2:1: cluster: is given twice, first in line 1"),
+        ("loging: {}", "overhop.yaml:1:1: loging: unknown key, did you mean `logging`?"),
+        ("logging: {jsn: true}", "overhop.yaml:1:11: logging.jsn: unknown key, did you mean `json`?"),
+        ("agent: {nic: a/b}", "overhop.yaml:1:14: agent.nic: 'a/b' is no interface name (1 to 15 bytes,"
+         " no slash, no space)"),
+    ],
+)  # fmt: skip
+def test_resolve_one_problem_is_one_clear_line(text: str, problem: str, tmp_path: Path) -> None:
+    assert problems(text, tmp_path) == [problem]
+
+
+def test_resolve_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no\.yaml: cannot be read: No such file or directory"):
+        resolve({}, tmp_path / "no.yaml", {})
+
+
+def test_resolve_plan_and_nic_conflict_wherever_they_are_from(tmp_path: Path) -> None:
+    file = tmp_path / "overhop.yaml"
+    file.write_text("agent: {plan: /p}")
+    with pytest.raises(ConfigError) as caught:
+        resolve({"--nic": "eth0"}, file, {})
+    assert str(caught.value) == (
+        f"{file}:1 and --nic: the plan names the NIC: give one of them, or none for the other"
+    )
+    assert resolve({"--nic": "eth0", "--plan": "none"}, file, {}).config.agent.nic == "eth0"
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("127.0.0.1:0", Listen("127.0.0.1", 0)),
+        ("[::1]:9464", Listen("::1", 9464)),
+        ("0.0.0.0:80", Listen("0.0.0.0", 80)),
+    ],
+)
+def test_listen_reads_and_shows_addresses(text: str, listen: Listen) -> None:
+    found = resolve({"--metrics-listen": text}, None, {}, NOWHERE).config.metrics.listen
+    assert found == listen
+    assert str(found) == text
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:65536", "127.0.0.1:-1", ":9464", "localhost:9464", "1.2.3.4:"])
+def test_listen_of_something_else_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not an IP address and a port"):
+        resolve({"--metrics-listen": text}, None, {}, NOWHERE)
+
+
+def test_settings_have_a_meaning_and_names_of_their_own() -> None:
+    assert all(each.doc.endswith(".") for each in SETTINGS)
+    assert len({each.option.flag for each in SETTINGS}) == len(SETTINGS)
+    assert {each.name: each.variable for each in SETTINGS}["metrics.listen"] == "OVERHOP_METRICS_LISTEN"
+
+
+def check(*arguments: str) -> int:
+    return cli.main(["config", "check", *arguments])
+
+
+def test_config_check_shows_values_and_where_they_are_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "plan.yaml").write_text("nic: eth0\nvports: [{match: v}]")
+    (tmp_path / "c.yaml").write_text("cluster: shop\nagent: {plan: plan.yaml}")
+    assert check(str(tmp_path / "c.yaml")) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = [line.split() for line in said.out.splitlines()]
+    assert ["cluster", "shop", f"{tmp_path}/c.yaml:1"] in lines
+    assert ["store.path", "none", "OVERHOP_STORE"] in lines
+    assert ["logging.level", "info", "default"] in lines
+    assert "the plan is right: nic eth0, 1 entries for vports" in said.out
+
+
+def test_config_check_of_a_wrong_plan_is_code_2_with_its_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.yaml").write_text("nik: eth0\nvports: 3")
+    (tmp_path / "c.yaml").write_text("agent: {plan: plan.yaml}")
+    assert check(str(tmp_path / "c.yaml")) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"overhop: {tmp_path}/plan.yaml:1:1: nik: unknown key, did you mean `nic`?\n"
+        f"overhop: {tmp_path}/plan.yaml:2:9: vports: must be a list, not 3\n"
+    )
+
+
+def test_config_check_json_has_problems_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("clutser: a\nnode: 3")
+    assert check(str(tmp_path / "c.yaml"), "--json") == 2
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert json.loads(said.out)["problems"] == [
+        {
+            "file": f"{tmp_path}/c.yaml",
+            "line": 1,
+            "column": 1,
+            "path": "clutser",
+            "message": "unknown key, did you mean `cluster`?",
+        },
+        {
+            "file": f"{tmp_path}/c.yaml",
+            "line": 2,
+            "column": 7,
+            "path": "node",
+            "message": "must be text (quotes help), not 3",
+        },
+    ]
+
+
+def test_config_check_json_of_a_right_file_has_every_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("logging: {json: true}")
+    assert check(str(tmp_path / "c.yaml"), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["problems"] == []
+    assert said["file"] == f"{tmp_path}/c.yaml"
+    rows = {row["name"]: row for row in said["settings"]}
+    assert rows["logging.json"] == {
+        "name": "logging.json",
+        "value": True,
+        "from": "file",
+        "source": f"{tmp_path}/c.yaml:1",
+        "option": "--log-json",
+        "variable": "OVERHOP_LOG_JSON",
+        "default": False,
+        "doc": "One JSON object a line instead of key=value.",
+    }
+
+
+def test_guide_example_is_complete_and_right(tmp_path: Path) -> None:
+    text = GUIDE.split("```yaml\n")[1].split("```")[0]
+    found = resolved(text, tmp_path)
+    assert {name for name, source in found.sources.items() if source.kind == "file"} == {
+        each.name for each in SETTINGS
+    }
+
+
+def test_guide_table_names_every_setting_with_option_variable_and_default() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w-]+)` \| `(\w+)` \| ([^|]+) \|", GUIDE, re.MULTILINE)
+    assert [row[:3] for row in rows] == [(each.name, each.option.flag, each.variable) for each in SETTINGS]
+    defaults = {name: default.strip("`") for name, _, _, default in rows}
+    assert defaults == {
+        "cluster": "local",
+        "node": "the host name",
+        "agent.plan": "none",
+        "agent.nic": "none",
+        "agent.attach": "auto",
+        "store.path": "/var/lib/overhop/store",
+        "metrics.listen": "127.0.0.1:9464",
+        "logging.level": "info",
+        "logging.json": "false",
+    }

@@ -18,15 +18,41 @@ def printable(text: str) -> str:
     )
 
 
+def columns_of(text: str) -> int:
+    """How many columns of a terminal `text` takes: some characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def shortened(text: str, width: int) -> str:
     """`text` in at most `width` columns, the middle replaced by one ellipsis: both ends tell pods apart."""
-    if len(text) <= width:
+    if columns_of(text) <= width:
         return text
     if width <= 1:
         return "…"[:width]
-    head = (width - 1) // 2
-    tail = width - 1 - head
-    return f"{text[:head]}…{text[len(text) - tail :]}"
+    head = _fitting(text, (width - 1) // 2)
+    tail = _fitting(text[::-1], width - 1 - columns_of(head))[::-1]
+    return f"{head}…{tail}"
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """`text` in exactly `width` columns, shortened or with blanks behind it (`right`: before it)."""
+    text = shortened(text, width)
+    blanks = " " * (width - columns_of(text))
+    return blanks + text if right else text + blanks
+
+
+def _fitting(text: str, width: int) -> str:
+    """The longest beginning of `text` that takes at most `width` columns."""
+    taken = 0
+    for at, character in enumerate(text):
+        taken += columns_of(character)
+        if taken > width:
+            return text[:at]
+    return text
 
 
 def microseconds(value_us: float | None) -> str:

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service mesh in a lab of two nodes: Istio's Bookinfo, each service behind an Envoy of its own.
+
+    with Lab.vxlan(nodes=2) as lab:
+        mesh = bookinfo(lab)
+        lab.external.http(mesh.address, mesh.port, path=mesh.path, requests=100).require_ok()
+
+productpage and details are on n1, reviews and ratings on n2; the client is outside and calls a node port of
+n1. Each request so has the hops `STOPS`, all with its trace id. Everything ends with the lab.
+"""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from overhop.lab import bookinfo_app, envoy, redirect
+from overhop.lab.hosts import Pod, Service
+from overhop.lab.http import await_ready
+from overhop.lab.lab import Lab
+from overhop.lab.netns import LabError
+
+NAMESPACE = "bookinfo"
+PORT = 9080
+NODE_PORT = 30080
+PATH = "/productpage"
+STOPS = (("n1", "rx"), ("n1", "local"), ("n1", "tx"), ("n2", "rx"), ("n2", "local"))
+"""(node, kind) of the hops of each request: client to productpage, productpage to details and, over the wire,
+to reviews, reviews to ratings."""
+_START_TIMEOUT_S = 60.0
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    name: str
+    node: int
+    calls: tuple[str, ...]
+
+
+_PARTS = (
+    _Part("productpage", 0, ("details", "reviews")),
+    _Part("details", 0, ()),
+    _Part("reviews", 1, ("ratings",)),
+    _Part("ratings", 1, ()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Four services that run; `address`, `port` and `path` are what the client outside calls."""
+
+    pods: dict[str, Pod]
+    services: dict[str, Service]
+    address: str
+    port: int
+    path: str
+
+    def spans(self) -> dict[str, int]:
+        """How many spans each sidecar has sent; they come in batches, up to 5 s late."""
+        return {name: _ask(pod, envoy.SPANS_PORT, "/")["spans"] for name, pod in self.pods.items()}
+
+
+def bookinfo(lab: Lab, *, version: int = 4) -> Mesh:
+    """Start the mesh, for IP version 4 or 6; it answers when this returns. Raises LabError."""
+    program = envoy.find_envoy()
+    if len(lab.nodes) < 2:
+        raise LabError(f"bookinfo: needs two nodes, this lab has {len(lab.nodes)}")
+    pods = {part.name: lab.nodes[part.node].pod(part.name, namespace=NAMESPACE) for part in _PARTS}
+    services = {
+        part.name: lab.service(
+            part.name,
+            port=PORT,
+            backends=[pods[part.name]],
+            node_port=NODE_PORT if part is _PARTS[0] else None,
+        )
+        for part in _PARTS
+    }
+    apps = [_start_app(part, pods[part.name], services, version) for part in _PARTS]
+    sidecars = [
+        _start_sidecar(program, pods[part.name], _sidecar(part, services, version)) for part in _PARTS
+    ]
+    for part, app in zip(_PARTS, apps, strict=True):
+        await_ready(app, f"bookinfo {part.name}")
+    for part, sidecar in zip(_PARTS, sidecars, strict=True):
+        _await_sidecar(pods[part.name], sidecar)
+    entry = lab.nodes[0].address if version == 4 else lab.nodes[0].address6
+    mesh = Mesh(pods, services, str(entry), NODE_PORT, PATH)
+    lab.external.http(mesh.address, mesh.port, path=PATH, context="none").require_ok()
+    return mesh
+
+
+def _start_app(part: _Part, pod: Pod, services: dict[str, Service], version: int) -> subprocess.Popen[bytes]:
+    calls = [
+        {"service": name, "address": _vip(services[name], version), "port": PORT, "path": f"/{name}/0"}
+        for name in part.calls
+    ]
+    role = {"name": part.name, "port": PORT, "spans_port": envoy.SPANS_PORT, "calls": calls}
+    argv = (sys.executable, "-I", "-S", bookinfo_app.__file__, json.dumps(role))
+    return pod.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _sidecar(part: _Part, services: dict[str, Service], version: int) -> envoy.Sidecar:
+    """Every sidecar knows every service, as Istio's do."""
+    destinations = [
+        envoy.Destination(name, _vip(service, version), service.port) for name, service in services.items()
+    ]
+    return envoy.Sidecar(part.name, NAMESPACE, version, destinations)
+
+
+def _start_sidecar(program: Path, pod: Pod, sidecar: envoy.Sidecar) -> subprocess.Popen[bytes]:
+    """The rules, and an Envoy that runs as the user whom they let through.
+
+    The program is opened here: that user need not be able to walk the path that leads to it.
+    """
+    _write_rules(pod, sidecar.version)
+    argv = ("envoy", *envoy.OPTIONS, "--config-yaml", json.dumps(envoy.bootstrap(sidecar)))
+    log = tempfile.TemporaryFile()  # noqa: SIM115  the lab closes it together with the process
+    opened = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with pod.netns.entered():
+            process = subprocess.Popen(
+                argv,
+                executable=f"/proc/self/fd/{opened}",
+                pass_fds=(opened,),
+                user=redirect.PROXY_ID,
+                group=redirect.PROXY_ID,
+                extra_groups=(),
+                cwd="/",
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+    finally:
+        os.close(opened)
+    process.stderr = log
+    pod.processes.append(process)
+    return process
+
+
+def _write_rules(pod: Pod, version: int) -> None:
+    if version == 6:
+        pod.netns.ip((f"addr add {redirect.LOOPBACK[6].source_of_inbound}/128 dev lo nodad",))
+    command = "iptables-restore" if version == 4 else "ip6tables-restore"
+    pod.netns.run((command,), text=redirect.render(version))
+
+
+def _await_sidecar(pod: Pod, process: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while not _is_ready(pod):
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            raise LabError(f"sidecar of {pod.name}: {_complaint(process)}")
+        Event().wait(_POLL_S)
+
+
+def _is_ready(pod: Pod) -> bool:
+    with pod.netns.entered():
+        connection = http.client.HTTPConnection(redirect.LOOPBACK[4].address, envoy.ADMIN_PORT, timeout=5)
+        try:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == http.client.OK
+        except ConnectionError:
+            return False
+        finally:
+            connection.close()
+
+
+def _complaint(process: subprocess.Popen[bytes]) -> str:
+    code = process.poll()
+    lines: Sequence[str] = ()
+    if process.stderr is not None:
+        process.stderr.seek(0)
+        lines = process.stderr.read().decode(errors="replace").strip().splitlines()
+    ended = f"not ready after {_START_TIMEOUT_S:.0f} s" if code is None else f"ended with exit code {code}"
+    return f"{ended}: {lines[-1] if lines else 'it did not say why'}"
+
+
+def _ask(pod: Pod, port: int, path: str) -> dict[str, int]:
+    """JSON from something on the pod's loopback."""
+    with pod.netns.entered():
+        connection = http.client.HTTPConnection(redirect.LOOPBACK[4].address, port, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer: dict[str, int] = json.loads(connection.getresponse().read())
+            return answer
+        finally:
+            connection.close()
+
+
+def _vip(service: Service, version: int) -> str:
+    address = service.vip if version == 4 else service.vip6
+    if address is None:
+        raise LabError(f"service {service.name}: it has no IPv{version} address: build another lab")
+    return str(address)

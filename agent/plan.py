@@ -7,27 +7,22 @@ This is the message that an agent receives; standalone it is a YAML file, or is 
 import os
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainValidator,
     ValidationInfo,
 )
 
+from agent.plan_names import Addresses, NamesPlan, PlanModel, listed, report_buckets
 from agent.plan_yaml import Document, Plain, Problem, load, parse
 from agent.yaml_model import kind_of, validated
 from bpf.spec import ProgramSpec
 
 _IFNAME_BYTES = 15
 _DIRECTION_BITS = {"in": 1, "out": 2}
-
-Address = IPv4Address | IPv6Address
 
 
 class PlanError(Exception):
@@ -38,29 +33,11 @@ class PlanError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def _address(value: object) -> Address:
-    if isinstance(value, IPv4Address | IPv6Address):
-        return value
-    try:
-        return ip_address(value) if isinstance(value, str) else _refuse(value)
-    except ValueError:
-        return _refuse(value)
-
-
-def _refuse(value: object) -> Address:
-    raise ValueError(f"{value!r} is no IPv4 or IPv6 address")
-
-
 def interface_name(name: str) -> str:
     """`name`, if an interface can have it. Raises ValueError."""
     if not name or len(name.encode()) > _IFNAME_BYTES or any(c == "/" or c.isspace() for c in name):
         raise ValueError(f"{name!r} is no interface name (1 to {_IFNAME_BYTES} bytes, no slash, no space)")
     return name
-
-
-def _listed(value: object) -> object:
-    """One name stands for a list of one."""
-    return [value] if isinstance(value, str) else value
 
 
 def _spec_field(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401  any field's type, given back as it is
@@ -74,15 +51,11 @@ def _spec_field(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401  any f
     return value
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 _Spec = AfterValidator(_spec_field)
 _Names = Annotated[frozenset[str] | None, Field(strict=False), _Spec]
 
 
-class ProgramPlan(_Model):
+class ProgramPlan(PlanModel):
     """Parameters of the kernel program; what is not given keeps the default of bpf.spec.ProgramSpec."""
 
     window: Annotated[int | None, _Spec] = None
@@ -107,7 +80,7 @@ class ProgramPlan(_Model):
         return replace(ProgramSpec(), **self.model_dump(exclude_none=True))
 
 
-class VportPlan(_Model):
+class VportPlan(PlanModel):
     """One vport, or several by pattern: whose it is and how it is traced."""
 
     match: Annotated[str, Field(min_length=1)]
@@ -115,15 +88,11 @@ class VportPlan(_Model):
     namespace: str = ""
     pod: str = ""
     workload: str = ""
-    addresses: Annotated[
-        tuple[Annotated[Address, PlainValidator(_address)], ...],
-        BeforeValidator(_listed),
-        Field(strict=False),
-    ] = ()
+    addresses: Addresses = ()
     """Addresses of the pod; with them a flooding bridge does not mislead (owner check)."""
     traced: bool = True
     directions: Annotated[
-        frozenset[Literal["in", "out"]], BeforeValidator(_listed), Field(strict=False, min_length=1)
+        frozenset[Literal["in", "out"]], BeforeValidator(listed), Field(strict=False, min_length=1)
     ] = frozenset({"in", "out"})
     """`in`: what the pod sends, `out`: what goes to the pod."""
     sample_shift: Annotated[int, Field(ge=0, le=15)] = 0
@@ -145,16 +114,17 @@ class VportPlan(_Model):
         return bytes((bits, self.sample_shift, self.require_sampled, 0))
 
 
-class Plan(_Model):
+class Plan(PlanModel):
     """What one node shall do. Where `nic` or `vports` is not given it is looked for (agent/discover.py)."""
 
     nic: Annotated[
         tuple[Annotated[str, AfterValidator(interface_name)], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         Field(strict=False, min_length=1),
     ] = ()
     vports: Annotated[tuple[VportPlan, ...], Field(strict=False)] = ()
     program: ProgramPlan = ProgramPlan()
+    names: NamesPlan = NamesPlan()
 
     def vport_for(self, ifname: str) -> VportPlan | None:
         """The first entry whose pattern fits; None: this interface is no vport of ours."""
@@ -185,6 +155,7 @@ def _plan_of(document: Document) -> Plan:
     elif isinstance(document.data, dict):
         plan = validated(document, document.data, Plan)
         _report_conflicts(document, document.data)
+        report_buckets(document, document.data)
     if document.problems or plan is None:
         raise PlanError(document.problems)
     return plan

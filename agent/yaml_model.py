@@ -17,6 +17,7 @@ _EXPECTED = {
     "model_type": "a mapping",
     "too_short": "a list with an entry",
     "string_type": "text (quotes help)",
+    "string_too_short": "text that is not empty",
     "int_type": "a whole number",
     "bool_type": "true or false",
 }

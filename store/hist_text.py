@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The column `hist` of a summary row: base64 of varints (docs/store.md, "Histogram")."""
+
+from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from store.histogram import BUCKETS, Counts
+
+_MAX_VARINT_BYTES = 9
+"""63 bits: more than any count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """The occupied buckets of several histograms: bucket `buckets[i]` of row `rows[i]` holds `counts[i]`."""
+
+    rows: npt.NDArray[np.intp]
+    buckets: npt.NDArray[np.intp]
+    counts: npt.NDArray[np.uint64]
+
+
+def encode(counts: Counts) -> list[str]:
+    """One text per row of 902 counts; an empty histogram is an empty text."""
+    rows, buckets = np.nonzero(counts)
+    steps = np.diff(buckets, prepend=0)
+    is_first = np.diff(rows, prepend=-1) != 0
+    steps[is_first] = buckets[is_first]
+    values = np.empty(2 * len(rows), np.uint64)
+    values[0::2], values[1::2] = steps, counts[rows, buckets]
+    data, ends = _varints(values)
+    bounds = np.append(0, ends)[2 * np.searchsorted(rows, np.arange(len(counts) + 1))].tolist()
+    return [
+        b2a_base64(data[start:end], newline=False).rstrip(b"=").decode() for start, end in pairwise(bounds)
+    ]
+
+
+def decode(texts: Sequence[str]) -> Occupied:
+    """What `encode` made of histograms. Raises ValueError: which text is no histogram, and why."""
+    parts = [_bytes(row, text) for row, text in enumerate(texts)]
+    data = np.frombuffer(b"".join(parts), np.uint8)
+    byte_rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    values, value_rows = _values(data, byte_rows)
+    per_row = np.bincount(value_rows, minlength=len(parts))
+    _refuse(np.flatnonzero(per_row % 2), "a bucket without its count")
+    rows, steps, counts = value_rows[0::2], values[0::2], values[1::2]
+    is_first = np.diff(rows, prepend=-1) != 0
+    _refuse(rows[(steps >= BUCKETS) | (~is_first & (steps == 0))], "a bucket that does not exist")
+    _refuse(rows[counts == 0], "a bucket that counts nothing")
+    total = steps.astype(np.intp).cumsum()
+    before = (total - steps.astype(np.intp))[is_first]
+    buckets = total - before[is_first.cumsum() - 1] if len(rows) else total
+    _refuse(rows[buckets >= BUCKETS], "a bucket that does not exist")
+    return Occupied(rows, buckets, counts)
+
+
+def merged(texts: Sequence[str], groups: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.uint64]:
+    """The sum of each of `count` groups of histograms; text i is of group `groups[i]`. Raises ValueError."""
+    found = decode(texts)
+    sums = np.zeros(count * BUCKETS, np.uint64)
+    np.add.at(sums, groups[found.rows] * BUCKETS + found.buckets, found.counts)
+    return sums.reshape(count, BUCKETS)
+
+
+def _varints(values: npt.NDArray[np.uint64]) -> tuple[bytes, npt.NDArray[np.intp]]:
+    """All values one after the other, seven bits a byte, the lowest first; and where each one ends."""
+    lengths = np.ones(len(values), np.intp)
+    for bits in range(7, 64, 7):
+        lengths += values >= np.uint64(1 << bits)
+    ends = lengths.cumsum()
+    data = np.zeros(ends[-1] if len(ends) else 0, np.uint8)
+    for at in range(int(lengths.max(initial=0))):
+        some = lengths > at
+        is_last = lengths[some] == at + 1
+        seven = values[some] >> np.uint64(7 * at) & np.uint64(0x7F)
+        data[(ends - lengths)[some] + at] = np.where(is_last, seven, seven | np.uint64(0x80))
+    return data.tobytes(), ends
+
+
+def _bytes(row: int, text: str) -> bytes:
+    try:
+        if "=" in text:
+            raise ValueError("it has padding")
+        return a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+    except (Error, ValueError) as error:
+        raise ValueError(f"histogram {row}: {text[:20]!r} is no base64: {error}") from None
+
+
+def _values(
+    data: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.intp]]:
+    """The varints in `data`, and the row of each; `rows` says whose each byte is."""
+    is_last = data < 0x80
+    ends_row = np.diff(rows, append=-1) != 0
+    _refuse(rows[ends_row & ~is_last], "it is cut off")
+    ends = np.flatnonzero(is_last)
+    starts = np.append(0, ends[:-1] + 1)[: len(ends)]
+    place = np.arange(len(data)) - np.repeat(starts, ends - starts + 1)
+    _refuse(rows[place >= _MAX_VARINT_BYTES], "a number is too large")
+    if not len(ends):
+        return np.zeros(0, np.uint64), np.zeros(0, np.intp)
+    shifted = (data & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
+    return np.add.reduceat(shifted, starts), rows[ends]
+
+
+def _refuse(rows: npt.NDArray[np.intp], reason: str) -> None:
+    if len(rows):
+        raise ValueError(f"histogram {rows[0]}: {reason}")

@@ -9,7 +9,7 @@ the other hops have the same addresses, ports, seq and ack.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ class Route:
     source: str
     target: str
     """As people read it."""
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     port: int
     """What the client calls, before any NAT."""
     stops: tuple[Stop, ...]
@@ -113,7 +113,9 @@ def _by_connection(nodes: Sequence[NodeRecords], sent: Sent) -> Found:
 
 def _begins(records: Records, sent: Sent) -> npt.NDArray[np.bool_]:
     """Which first hops belong to connections of this load."""
-    called = np.void(bytes(10) + b"\xff\xff" + sent.route.address.packed)
+    address = sent.route.address
+    prefix = bytes(10) + b"\xff\xff" if address.version == 4 else b""
+    called = np.void(prefix + address.packed)
     begins: npt.NDArray[np.bool_] = (
         np.isin(records["sport_before_nat"], sent.source_ports)
         & (records["dst_before_nat"] == called)

@@ -7,14 +7,16 @@ import json
 import signal
 import sys
 
-from overhop.lab import Host, Lab, LabError
+from overhop.lab import CNIS, Host, Lab, LabError
+from overhop.lab.underlay import url_host
 
 
 def main() -> int:
     """Build a lab, tell what is in it, wait for Ctrl-C or SIGTERM, remove it; return the exit code."""
     arguments = _arguments()
     try:
-        lab = Lab.vxlan(
+        lab = Lab.make(
+            arguments.cni,
             arguments.nodes,
             ipv6=arguments.ipv6,
             offloads=not arguments.no_offloads,
@@ -37,8 +39,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev lab", description=__doc__)
+    parser.add_argument("--cni", choices=CNIS, default="vxlan", help="docs/lab.md (default vxlan)")
     parser.add_argument("--nodes", type=int, default=2, help="number of nodes (default 2)")
-    parser.add_argument("--ipv6", action="store_true", help="IPv6 addresses as well")
+    parser.add_argument("--ipv6", action="store_true", help="IPv6 addresses as well (vxlan)")
     parser.add_argument("--no-offloads", action="store_true", help="GRO, TSO and GSO off on all devices")
     parser.add_argument("--flood", action="store_true", help="bridge ageing 0: cni0 floods every packet")
     parser.add_argument("--json", action="store_true", help="print the topology as one JSON object")
@@ -64,12 +67,12 @@ def _describe(lab: Lab) -> str:
     lines.append(_line(lab.external, "  "))
     for service in lab.services:
         backends = ", ".join(host.name for host in service.backends)
-        ports = f"{service.vip}:{service.port}, node port {service.node_port}"
+        ports = f"{url_host(service.vip)}:{service.port}, node port {service.node_port}"
         lines.append(f"  service {service.name}: {ports}, back ends {backends}")
     client = lab.nodes[0].pods[0]
     lines += [
         f"a shell in a pod:   nsenter --net={client.netns.path}",
-        f"a request:          nsenter --net={client.netns.path} curl -s http://{lab.services[0].vip}/",
+        f"a request:          nsenter --net={client.netns.path} curl -s http://{url_host(lab.services[0].vip)}/",
         f"a shell on a node:  nsenter --net={lab.nodes[0].netns.path}",
         "Ctrl-C ends the lab and everything in it.",
     ]

@@ -37,6 +37,8 @@ class Drops:
 @contextmanager
 def on_wire(wire: Netns, to: Node, every: int) -> Iterator[Drops]:
     """Drop every n-th overlay packet with payload on its way to a node, before its nic-in."""
+    if to.cluster.options.cni != "vxlan":
+        raise LabError(f"drops on the wire to {to.name}: made for vxlan only: build such a lab")
     match = ("-p", "udp", "--dport", str(flannel.PORT), "-d", str(to.address))
     wire.sysctl({_BRIDGE_NF: 1})
     try:
@@ -48,7 +50,10 @@ def on_wire(wire: Netns, to: Node, every: int) -> Iterator[Drops]:
 
 @contextmanager
 def in_node(node: Node, to: Pod, every: int) -> Iterator[Drops]:
-    """Drop every n-th packet with payload to one of the node's pods, between nic-in and vport-out."""
+    """Drop every n-th packet with payload to one of the node's pods, between nic-in and vport-out.
+
+    By IPv4 address.
+    """
     with _rule(node.netns, ("-p", "tcp", "-d", str(to.address)), every) as drops:
         yield drops
 

@@ -1,213 +1,157 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of the lab as `ip` and `bridge` commands: underlay, flannel-like VXLAN, pods. Pure.
+"""Flannel's vxlan backend and the bridge CNI plugin, over IPv4 or IPv6.
 
-Modelled on flannel's vxlan backend (static routes, neighbours and FDB entries, no learning) and its
-bridge CNI plugin (cni0, one veth pair per pod, hairpin mode on).
+Static routes, neighbours and FDB entries, no learning; cni0, one veth pair per pod, hairpin mode on. Lists
+of text are commands for `ip`.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import ClassVar
 
-CLUSTER = IPv4Network("10.244.0.0/16")
-CLUSTER6 = IPv6Network("fd00:10:244::/48")
-SERVICES = IPv4Network("10.96.0.0/16")
-SERVICES6 = IPv6Network("fd00:10:96::/112")
-UNDERLAY = IPv4Network("172.18.0.0/16")
-UNDERLAY6 = IPv6Network("fd00:18::/64")
-WIRE_BRIDGE = "br0"
-NIC = "eth0"
-POD_NIC = "eth0"
+from overhop.lab import nat
+from overhop.lab.nat import Masquerade
+from overhop.lab.netns import Netns
+from overhop.lab.overlay import Berth, Overlay
+from overhop.lab.underlay import NIC, POD_NIC, Address, Network, Plot
+
 POD_BRIDGE = "cni0"
-OVERLAY = "flannel.1"
-VNI = 1
 PORT = 8472
-OVERHEAD_BYTES = 50
-MAX_NODES = 200
-MAX_PODS_PER_NODE = 250
-EXTERNAL = UNDERLAY[250]
-EXTERNAL6 = UNDERLAY6[250]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How a lab is built. Raises ValueError, naming the option, if it cannot be built."""
+class Flannel(Overlay):
+    """VXLAN between IPv4 nodes (`vxlan`), or between IPv6 nodes for IPv6 pods (`vxlan6`)."""
 
-    nodes: int = 2
-    ipv6: bool = False
-    """Pods, nodes and services have IPv6 addresses too."""
-    offloads: bool = True
-    """False: GRO, TSO and GSO off on all devices."""
-    bridge_ageing: bool = True
-    """False: cni0 forgets at once where an address is, and floods."""
-    mtu: int = 1500
-    """Of the underlay; pods have 50 bytes less."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.nodes <= MAX_NODES:
-            raise ValueError(f"nodes: {self.nodes} is not within 1 to {MAX_NODES}")
-        if not 1400 <= self.mtu <= 65535:
-            raise ValueError(f"mtu: {self.mtu} is not within 1400 to 65535 bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """The addresses of one node, derived from its number (1, 2, ...)."""
-
-    number: int
+    vni: ClassVar[int] = 1
 
     @property
-    def subnet(self) -> IPv4Network:
-        """The node's pods."""
-        return IPv4Network((int(CLUSTER.network_address) + (self.number << 8), 24))
+    def overhead_bytes(self) -> int:
+        """Ethernet, VXLAN and UDP header, 30 bytes, and the outer IP header."""
+        return 50 if self.options.has_ipv4 else 70
 
     @property
-    def subnet6(self) -> IPv6Network:
-        """The node's pods, IPv6."""
-        return IPv6Network((int(CLUSTER6.network_address) + (self.number << 64), 64))
+    def device(self) -> str:
+        """As flannel names it."""
+        return "flannel.1" if self.options.has_ipv4 else "flannel-v6.1"
 
     @property
-    def address(self) -> IPv4Address:
-        """The node on the underlay."""
-        return UNDERLAY[10 + self.number]
+    def devices(self) -> tuple[str, ...]:
+        """The VXLAN device and the pods' bridge."""
+        return (self.device, POD_BRIDGE)
 
-    @property
-    def address6(self) -> IPv6Address:
-        """The node on the underlay, IPv6."""
-        return UNDERLAY6[10 + self.number]
+    def build(self, place: Netns, plot: Plot) -> None:
+        """Make both devices."""
+        place.ip(self.node(plot))
 
-    @property
-    def overlay_mac(self) -> str:
-        """MAC address of flannel.1, known to all other nodes."""
-        return f"02:f1:00:00:00:{self.number:02x}"
+    def connect(self, place: Netns, others: Sequence[Plot]) -> None:
+        """Write routes, neighbours and FDB entries."""
+        place.ip(self.neighbours(others))
+        place.bridge(self.forwarding_database(others))
 
-    @property
-    def gateway_mac(self) -> str:
-        """MAC address of cni0, fixed as the bridge CNI plugin does it.
+    def addresses(self, plot: Plot) -> list[Address]:
+        """Of the VXLAN device and of the bridge."""
+        four = [plot.subnet[0], plot.subnet[1]] if self.options.has_ipv4 else []
+        six = [plot.subnet6[0], plot.subnet6[1]] if self.options.has_ipv6 else []
+        return [*four, *six]
 
-        A bridge without one takes that of its lowest port, so that it changes as pods come and go, and the
-        pods' ARP entries lead nowhere for up to a minute.
-        """
-        return f"02:c0:00:00:00:{self.number:02x}"
-
-
-def wire() -> list[str]:
-    """The switch of the underlay."""
-    return ["link set lo up", f"link add {WIRE_BRIDGE} type bridge", f"link set {WIRE_BRIDGE} up"]
-
-
-def cable(port: str, to_namespace: str, mtu: int) -> list[str]:
-    """From the wire's namespace: a switch port, and at its other end the NIC of a host."""
-    return [
-        f"link add {port} mtu {mtu} type veth peer name {NIC} mtu {mtu} netns {to_namespace}",
-        f"link set {port} master {WIRE_BRIDGE} up",
-    ]
-
-
-def underlay_host(address: IPv4Address, address6: IPv6Address, ipv6: bool) -> list[str]:
-    """In the namespace of a node or of an external client.
-
-    The external host is everybody's default route: a node needs one to reach service addresses.
-    """
-    lines = ["link set lo up", f"link set {NIC} up", f"addr add {address}/{UNDERLAY.prefixlen} dev {NIC}"]
-    if address != EXTERNAL:
-        lines.append(f"route add default via {EXTERNAL}")
-    if ipv6:
-        lines.append(f"addr add {address6}/{UNDERLAY6.prefixlen} dev {NIC} nodad")
-    if ipv6 and address6 != EXTERNAL6:
-        lines.append(f"route add default via {EXTERNAL6}")
-    return lines
-
-
-def node(plot: Plot, options: Options) -> list[str]:
-    """In a node's namespace, once its NIC is up: the overlay device and the pods' bridge."""
-    mtu = options.mtu - OVERHEAD_BYTES
-    ageing = "" if options.bridge_ageing else " ageing_time 0"
-    lines = [
-        f"link add {OVERLAY} mtu {mtu} address {plot.overlay_mac} type vxlan id {VNI} local {plot.address} "
-        f"dev {NIC} dstport {PORT} nolearning",
-        f"addr add {plot.subnet[0]}/32 dev {OVERLAY}",
-        f"link set {OVERLAY} up",
-        f"link add {POD_BRIDGE} mtu {mtu} address {plot.gateway_mac} type bridge{ageing}",
-        f"addr add {plot.subnet[1]}/24 dev {POD_BRIDGE}",
-        f"link set {POD_BRIDGE} up",
-    ]
-    if options.ipv6:
-        lines += [
-            f"addr add {plot.subnet6[0]}/128 dev {OVERLAY} nodad",
-            f"addr add {plot.subnet6[1]}/64 dev {POD_BRIDGE} nodad",
+    def node(self, plot: Plot) -> list[str]:
+        """The overlay device and the pods' bridge."""
+        device, mtu = self.device, self.pod_mtu
+        ageing = "" if self.options.bridge_ageing else " ageing_time 0"
+        lines = [
+            f"link add {device} mtu {mtu} address {overlay_mac(plot)} type vxlan id {self.vni} "
+            f"local {self._underlay_address(plot)} dev {NIC} dstport {PORT} nolearning",
+            f"link set {device} up",
+            f"link add {POD_BRIDGE} mtu {mtu} address {gateway_mac(plot)} type bridge{ageing}",
+            f"link set {POD_BRIDGE} up",
         ]
-    return lines
-
-
-def neighbours(others: Iterable[Plot], ipv6: bool) -> list[str]:
-    """Routes and ARP entries to the other nodes' pods, as flannel writes them."""
-    lines = []
-    for other in others:
-        lines += [
-            f"neigh replace {other.subnet[0]} lladdr {other.overlay_mac} dev {OVERLAY} nud permanent",
-            f"route replace {other.subnet} via {other.subnet[0]} dev {OVERLAY} onlink",
-        ]
-        if ipv6:
+        if self.options.has_ipv4:
             lines += [
-                f"neigh replace {other.subnet6[0]} lladdr {other.overlay_mac} dev {OVERLAY} nud permanent",
-                f"route replace {other.subnet6} via {other.subnet6[0]} dev {OVERLAY} onlink",
+                f"addr add {plot.subnet[0]}/32 dev {device}",
+                f"addr add {plot.subnet[1]}/24 dev {POD_BRIDGE}",
             ]
-    return lines
+        if self.options.has_ipv6:
+            lines += [
+                f"addr add {plot.subnet6[0]}/128 dev {device} nodad",
+                f"addr add {plot.subnet6[1]}/64 dev {POD_BRIDGE} nodad",
+            ]
+        return lines
 
+    def neighbours(self, others: Iterable[Plot]) -> list[str]:
+        """Routes and ARP entries to the other nodes' pods."""
+        lines = []
+        for other in others:
+            if self.options.has_ipv4:
+                lines += self._way_to(other, other.subnet)
+            if self.options.has_ipv6:
+                lines += self._way_to(other, other.subnet6)
+        return lines
 
-def forwarding_database(others: Iterable[Plot]) -> list[str]:
-    """`bridge` commands: which node has which overlay MAC."""
-    return [f"fdb replace {other.overlay_mac} dev {OVERLAY} dst {other.address}" for other in others]
-
-
-def vport_name(lab: str, pod: str) -> str:
-    """Name of a pod's host-side veth."""
-    return "veth" + hashlib.sha256(f"{lab}/{pod}".encode()).hexdigest()[:8]
-
-
-def pod_in_node(vport: str, namespace: str, options: Options) -> list[str]:
-    """In the node's namespace: the pod's veth pair, on the bridge."""
-    mtu = options.mtu - OVERHEAD_BYTES
-    return [
-        f"link add {vport} mtu {mtu} type veth peer name {POD_NIC} mtu {mtu} netns {namespace}",
-        f"link set {vport} master {POD_BRIDGE} up",
-        f"link set {vport} type bridge_slave hairpin on",
-    ]
-
-
-def pod_inside(plot: Plot, number: int, ipv6: bool) -> list[str]:
-    """In the pod's namespace: addresses and the way out."""
-    lines = [
-        "link set lo up",
-        f"link set {POD_NIC} up",
-        f"addr add {plot.subnet[number]}/24 dev {POD_NIC}",
-        f"route add default via {plot.subnet[1]}",
-    ]
-    if ipv6:
-        lines += [
-            f"addr add {plot.subnet6[number]}/64 dev {POD_NIC} nodad",
-            f"route add default via {plot.subnet6[1]}",
+    def _way_to(self, other: Plot, subnet: Network) -> list[str]:
+        return [
+            f"neigh replace {subnet[0]} lladdr {overlay_mac(other)} dev {self.device} nud permanent",
+            f"route replace {subnet} via {subnet[0]} dev {self.device} onlink",
         ]
-    return lines
+
+    def forwarding_database(self, others: Iterable[Plot]) -> list[str]:
+        """`bridge` commands: which node has which overlay MAC."""
+        return [
+            f"fdb replace {overlay_mac(other)} dev {self.device} dst {self._underlay_address(other)}"
+            for other in others
+        ]
+
+    def _underlay_address(self, plot: Plot) -> Address:
+        return plot.address if self.options.has_ipv4 else plot.address6
+
+    def vport(self, lab: str, pod: str) -> str:
+        """As the bridge plugin names it: `veth` and 8 hex digits."""
+        return "veth" + hashlib.sha256(f"{lab}/{pod}".encode()).hexdigest()[:8]
+
+    def add_pod(self, node: Netns, pod: Netns, berth: Berth) -> None:
+        """A veth pair, on the bridge."""
+        node.ip(self.pod_in_node(berth.vport, pod.name))
+        pod.ip(self.pod_inside(berth.plot, berth.number))
+
+    def pod_in_node(self, vport: str, namespace: str) -> list[str]:
+        """In the node's namespace: the pod's veth pair."""
+        mtu = self.pod_mtu
+        return [
+            f"link add {vport} mtu {mtu} type veth peer name {POD_NIC} mtu {mtu} netns {namespace}",
+            f"link set {vport} master {POD_BRIDGE} up",
+            f"link set {vport} type bridge_slave hairpin on",
+        ]
+
+    def pod_inside(self, plot: Plot, number: int) -> list[str]:
+        """In the pod's namespace: addresses in the node's subnet, the bridge as gateway."""
+        lines = ["link set lo up", f"link set {POD_NIC} up"]
+        if self.options.has_ipv4:
+            lines += [
+                f"addr add {plot.subnet[number]}/24 dev {POD_NIC}",
+                f"route add default via {plot.subnet[1]}",
+            ]
+        if self.options.has_ipv6:
+            lines += [
+                f"addr add {plot.subnet6[number]}/64 dev {POD_NIC} nodad",
+                f"route add default via {plot.subnet6[1]}",
+            ]
+        return lines
+
+    def masquerade(self, cluster: Network, own: Network) -> Masquerade:
+        """As flannel does it: whatever leaves the cluster, and whatever comes into it from outside."""
+        return nat.flannel(cluster, own)
 
 
-def sysctls(ipv6: bool, forward: bool) -> dict[str, str | int]:
-    """Settings of one namespace, before its devices come."""
-    settings: dict[str, str | int] = {
-        "net/ipv4/conf/all/rp_filter": 0,
-        "net/ipv4/conf/default/rp_filter": 0,
-        "net/ipv6/conf/all/disable_ipv6": int(not ipv6),
-        "net/ipv6/conf/default/disable_ipv6": int(not ipv6),
-        "net/ipv6/conf/default/accept_ra": 0,
-        "net/ipv6/conf/default/accept_dad": 0,
-    }
-    if forward:
-        settings |= {
-            "net/ipv4/ip_forward": 1,
-            "net/ipv6/conf/all/forwarding": int(ipv6),
-            "net/bridge/bridge-nf-call-iptables": 1,
-            "net/bridge/bridge-nf-call-ip6tables": 1,
-        }
-    return settings
+def overlay_mac(plot: Plot) -> str:
+    """MAC address of the VXLAN device, known to all other nodes."""
+    return f"02:f1:00:00:00:{plot.number:02x}"
+
+
+def gateway_mac(plot: Plot) -> str:
+    """MAC address of cni0, fixed as the bridge CNI plugin does it.
+
+    A bridge without one takes that of its lowest port, so that it changes as pods come and go, and the
+    pods' ARP entries lead nowhere for up to a minute.
+    """
+    return f"02:c0:00:00:00:{plot.number:02x}"

@@ -5,15 +5,19 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 from agent.links import link_by_name
-from overhop.lab import flannel, http, netns
+from overhop.lab import http, netns, plans, underlay
 from overhop.lab.http import HttpResult, RunningLoad
 from overhop.lab.http_client import Load
 from overhop.lab.netns import LabError, Netns
+from overhop.lab.options import Options
+from overhop.lab.overlay import Berth, Overlay
+from overhop.lab.underlay import Address, Network, Pair, Plot
 
 OFFLOADS_OFF = ("gro", "off", "tso", "off", "gso", "off")
 _CARRIER_TIMEOUT_S = 10.0
@@ -27,14 +31,15 @@ class Host:
 
     name: str
     netns: Netns
-    address: IPv4Address
+    address: Address
+    """The one to call: IPv4, in a lab without IPv4 the IPv6 address."""
     address6: IPv6Address | None
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     @property
     def addresses(self) -> list[str]:
-        """All addresses as text."""
-        return [str(address) for address in (self.address, self.address6) if address is not None]
+        """All addresses as text, the one to call first."""
+        return _texts(self.address, self.address6)
 
     def popen(
         self,
@@ -84,7 +89,7 @@ class Host:
 
 @dataclass(slots=True, eq=False)
 class Pod(Host):
-    """A pod: a namespace behind a veth pair on its node's bridge."""
+    """A pod: a namespace behind a veth pair."""
 
     namespace: str = "default"
     """Kubernetes namespace."""
@@ -92,55 +97,71 @@ class Pod(Host):
     vport: str = ""
     """Name of the host-side veth in the node's namespace."""
 
-    def as_vport(self) -> dict[str, object]:
-        """Entry of the agent's plan (design §6)."""
-        return {
-            "match": self.vport,
-            "namespace": self.namespace,
-            "pod": self.name,
-            "workload": self.workload,
-            "addresses": self.addresses,
-        }
-
 
 @dataclass(slots=True, eq=False)
-class Node(Host):
-    """A node: NIC eth0 on the underlay, flannel.1, cni0, pods. Processes here use the host's network."""
+class Cluster:
+    """What the nodes of one lab share."""
 
-    number: int = 0
-    lab: str = ""
-    options: flannel.Options = field(default_factory=flannel.Options)
+    name: str
+    """Prefix of the names of namespaces."""
+    options: Options
+    overlay: Overlay
+    nodes: list["Node"] = field(default_factory=list)
+    services: list["Service"] = field(default_factory=list)
+
+    def changed(self) -> None:
+        """Pods or services came or went: write the kept plans again."""
+        for node in self.nodes:
+            node.write_plans()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Node(Host):
+    """A node: NIC eth0 on the underlay, the overlay's devices, pods. Processes use the host's network."""
+
+    number: int
+    cluster: Cluster = field(repr=False)
     pods: list[Pod] = field(default_factory=list)
     _last_pod_number: int = 1
+    _kept_plans: dict[Path, dict[str, object]] = field(default_factory=dict, repr=False)
 
     @property
-    def plot(self) -> flannel.Plot:
+    def plot(self) -> Plot:
         """The node's addresses and subnets."""
-        return flannel.Plot(self.number)
+        return Plot(self.number)
+
+    @property
+    def overlay(self) -> Overlay:
+        """The CNI."""
+        return self.cluster.overlay
+
+    def vport_name(self, pod: str) -> str:
+        """The interface that a pod of this name has or would have."""
+        return self.overlay.vport(self.cluster.name, pod)
 
     def pod(self, name: str, namespace: str = "default", workload: str | None = None) -> Pod:
         """Create a pod; its name is unique in the lab. It can be reached when this returns."""
-        number = self._free_pod_number()
-        (inside,) = netns.create((f"{self.lab}-{name}",))
-        inside.sysctl(flannel.sysctls(self.options.ipv6, forward=False))
-        vport = flannel.vport_name(self.lab, name)
-        plot = self.plot
-        self.netns.ip(flannel.pod_in_node(vport, inside.name, self.options))
-        inside.ip(flannel.pod_inside(plot, number, self.options.ipv6))
+        options, plot, number = self.cluster.options, self.plot, self._free_pod_number()
+        (inside,) = netns.create((f"{self.cluster.name}-{name}",))
+        inside.sysctl(underlay.sysctls(options, forward=False))
+        vport = self.vport_name(name)
+        self.overlay.add_pod(self.netns, inside, Berth(vport, plot, number))
         self._await_carrier(vport)
+        pair = Pair.of(options, plot.subnet[number], plot.subnet6[number])
         pod = Pod(
             name,
             inside,
-            plot.subnet[number],
-            plot.subnet6[number] if self.options.ipv6 else None,
+            pair.primary,
+            pair.six,
             namespace=namespace,
             workload=workload or name,
             vport=vport,
         )
         self.pods.append(pod)
-        if not self.options.offloads:
+        if not options.offloads:
             set_offloads(self.netns, (vport,), on=False)
-            set_offloads(inside, (flannel.POD_NIC,), on=False)
+            set_offloads(inside, (underlay.POD_NIC,), on=False)
+        self.cluster.changed()
         return pod
 
     def _await_carrier(self, vport: str) -> None:
@@ -159,20 +180,34 @@ class Node(Host):
         reap(pod)
         self.netns.ip((f"link del {pod.vport}",))
         netns.delete((pod.netns,))
+        self.cluster.changed()
 
     def plan(self) -> dict[str, object]:
-        """What a standalone agent on this node shall do, as its YAML file says it (design §6)."""
-        return {"nic": flannel.NIC, "vports": [pod.as_vport() for pod in self.pods]}
+        """What a standalone agent on this node shall do, as its YAML file says it (docs/plan.md)."""
+        return plans.plan(self)
+
+    def keep_plan(self, path: Path, sections: Mapping[str, object] | None = None) -> None:
+        """Write plan() with further sections to a file, now and whenever a pod or service comes or goes.
+
+        An agent that follows the file hears of later pods so. Its directory must outlive the lab.
+        """
+        self._kept_plans[path] = dict(sections or {})
+        plans.write(path, self.plan() | self._kept_plans[path])
+
+    def write_plans(self) -> None:
+        """Write all kept plans again."""
+        for path, sections in self._kept_plans.items():
+            plans.write(path, self.plan() | sections)
 
     def as_topology(self) -> dict[str, object]:
         """The node as data."""
         return {
             "name": self.name,
             "netns": self.netns.name,
-            "nic": flannel.NIC,
+            "nic": underlay.NIC,
             "addresses": self.addresses,
-            "overlay": flannel.OVERLAY,
-            "pod_subnet": str(self.plot.subnet),
+            "overlay": self.overlay.device,
+            "pod_subnets": _texts(*self._pod_subnets()),
             "vports": [
                 {
                     "ifname": pod.vport,
@@ -186,15 +221,22 @@ class Node(Host):
             ],
         }
 
+    def _pod_subnets(self) -> tuple[Network, Network | None]:
+        options, plot = self.cluster.options, self.plot
+        four, six = plot.subnet, plot.subnet6 if options.has_ipv6 else None
+        return (four, six) if options.has_ipv4 else (plot.subnet6, None)
+
     def _free_pod_number(self) -> int:
         """Host part of the next address, in turn as the host-local CNI plugin gives them: 2, 3, ..."""
         used = {int(pod.address) & 0xFF for pod in self.pods}
-        for step in range(flannel.MAX_PODS_PER_NODE):
-            number = (self._last_pod_number - 1 + step) % flannel.MAX_PODS_PER_NODE + 2
+        for step in range(underlay.MAX_PODS_PER_NODE):
+            number = (self._last_pod_number - 1 + step) % underlay.MAX_PODS_PER_NODE + 2
             if number not in used:
                 self._last_pod_number = number
                 return number
-        raise LabError(f"pod on {self.name}: all {flannel.MAX_PODS_PER_NODE} addresses are used: delete pods")
+        raise LabError(
+            f"pod on {self.name}: all {underlay.MAX_PODS_PER_NODE} addresses are used: delete pods"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,23 +244,35 @@ class Service:
     """A service: one virtual address and its back ends, translated on every node."""
 
     name: str
-    vip: IPv4Address
+    namespace: str
+    vip: Address
+    """The one to call: IPv4, in a lab without IPv4 the IPv6 address."""
     vip6: IPv6Address | None
     port: int
     target_port: int
     node_port: int | None
     backends: tuple[Host, ...]
 
+    @property
+    def addresses(self) -> list[str]:
+        """All addresses as text, the one to call first."""
+        return _texts(self.vip, self.vip6)
+
     def as_topology(self) -> dict[str, object]:
         """The service as data."""
         return {
             "name": self.name,
-            "vips": [str(vip) for vip in (self.vip, self.vip6) if vip is not None],
+            "namespace": self.namespace,
+            "vips": self.addresses,
             "port": self.port,
             "target_port": self.target_port,
             "node_port": self.node_port,
             "backends": [{"name": host.name, "addresses": host.addresses} for host in self.backends],
         }
+
+
+def _texts(*things: Address | Network | None) -> list[str]:
+    return list(dict.fromkeys(str(thing) for thing in things if thing is not None))
 
 
 def set_offloads(place: Netns, devices: Sequence[str], *, on: bool) -> None:
@@ -244,5 +298,5 @@ def _destination(target: Host | Service | str, ipv6: bool) -> tuple[str, int]:
     else:
         address, port = target.address6 if ipv6 else target.address, 80
     if address is None:
-        raise LabError(f"http to {target.name}: it has no IPv6 address: build the lab with ipv6=True")
+        raise LabError(f"http to {target.name}: it has no IPv6 address: build the lab with one")
     return str(address), port

@@ -8,20 +8,38 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Self
 
-from overhop.lab import flannel, nat, netns, ownership
-from overhop.lab.hosts import Host, Node, Service, reap, set_offloads
+from overhop.lab import nat, netns, ownership, underlay
+from overhop.lab.flannel import Flannel
+from overhop.lab.hosts import Cluster, Host, Node, Service, reap, set_offloads
 from overhop.lab.netns import LabError, Netns
+from overhop.lab.options import Cni, Options
+from overhop.lab.overlay import Overlay
+from overhop.lab.underlay import NIC, Network, Pair, Plot
 
 
 class Lab:
     """A small cluster network, usable inside a `with` statement."""
 
-    def __init__(self, options: flannel.Options) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
         self.nodes: tuple[Node, ...] = ()
         self.services: list[Service] = []
         self._claim: ownership.Claim | None = None
         self._old_sigterm: object = None
+
+    @classmethod
+    def make(
+        cls,
+        cni: Cni = "vxlan",
+        nodes: int = 2,
+        *,
+        ipv6: bool = False,
+        offloads: bool = True,
+        bridge_ageing: bool = True,
+        mtu: int = 1500,
+    ) -> Self:
+        """Nodes joined as the CNI does it (fields of Options). Raises ValueError."""
+        return cls(Options(cni, nodes, ipv6, offloads, bridge_ageing, mtu))
 
     @classmethod
     def vxlan(
@@ -33,8 +51,8 @@ class Lab:
         bridge_ageing: bool = True,
         mtu: int = 1500,
     ) -> Self:
-        """Nodes joined by a VXLAN overlay as flannel builds it (options: flannel.Options)."""
-        return cls(flannel.Options(nodes, ipv6, offloads, bridge_ageing, mtu))
+        """Nodes joined by a VXLAN overlay as flannel builds it."""
+        return cls(Options("vxlan", nodes, ipv6, offloads, bridge_ageing, mtu))
 
     def __enter__(self) -> Self:
         netns.require_tools()
@@ -69,33 +87,30 @@ class Lab:
         port: int = 80,
         target_port: int | None = None,
         node_port: int | None = None,
+        namespace: str = "default",
     ) -> Service:
-        """A service address (10.96.0.0/16) for back ends on any node, with a port on every node if asked."""
+        """A service address for back ends on any node, with a port on every node if asked."""
         number = 10 + len(self.services)
+        vips = Pair.of(self.options, underlay.SERVICES[number], underlay.SERVICES6[number])
         service = Service(
-            name,
-            flannel.SERVICES[number],
-            flannel.SERVICES6[number] if self.options.ipv6 else None,
-            port,
-            target_port or port,
-            node_port,
-            tuple(backends),
+            name, namespace, vips.primary, vips.six, port, target_port or port, node_port, tuple(backends)
         )
         self.services.append(service)
-        self._write_nat()
+        self._services_changed()
         return service
 
     def set_backends(self, service: Service, backends: Sequence[Host]) -> Service:
         """Replace a service's back ends; connections that exist keep theirs."""
         changed = replace(service, backends=tuple(backends))
         self.services[self.services.index(service)] = changed
-        self._write_nat()
+        self._services_changed()
         return changed
 
     def topology(self) -> dict[str, object]:
         """Everything that is there, as plain data for JSON."""
         return {
             "name": self.name,
+            "cni": self.options.cni,
             "nodes": [node.as_topology() for node in self.nodes],
             "external": {"netns": self.external.netns.name, "addresses": self.external.addresses},
             "services": [service.as_topology() for service in self.services],
@@ -119,57 +134,63 @@ class Lab:
         return [*self.nodes, *([self.external] if self.nodes else []), *pods]
 
     def _build(self) -> None:
-        plots = [flannel.Plot(number) for number in range(1, self.options.nodes + 1)]
+        plots = [Plot(number) for number in range(1, self.options.nodes + 1)]
         names = ["wire", "external", *(f"n{plot.number}" for plot in plots)]
         self.wire, outside, *insides = netns.create(f"{self.name}-{name}" for name in names)
         for place in (self.wire, outside):
-            place.sysctl(flannel.sysctls(self.options.ipv6, forward=False))
+            place.sysctl(underlay.sysctls(self.options, forward=False))
         self.wire.sysctl({"net/bridge/bridge-nf-call-iptables": 0, "net/bridge/bridge-nf-call-ip6tables": 0})
-        self.wire.ip(flannel.wire())
+        self.wire.ip(underlay.wire())
         self.external = self._external(outside)
-        self.nodes = tuple(self._node(plot, place) for plot, place in zip(plots, insides, strict=True))
+        cluster = Cluster(self.name, self.options, self._overlay(), services=self.services)
+        for plot, place in zip(plots, insides, strict=True):
+            cluster.nodes.append(self._node(cluster, plot, place))
+        self.nodes = tuple(cluster.nodes)
         for node in self.nodes:
-            others = [plot for plot in plots if plot != node.plot]
-            node.netns.ip(flannel.neighbours(others, self.options.ipv6))
-            node.netns.bridge(flannel.forwarding_database(others))
+            cluster.overlay.connect(node.netns, [plot for plot in plots if plot != node.plot])
         self._write_nat()
         if not self.options.offloads:
             set_offloads(self.wire, ("external", *(node.name for node in self.nodes)), on=False)
 
-    def _external(self, place: Netns) -> Host:
-        self.wire.ip(flannel.cable("external", place.name, self.options.mtu))
-        place.ip(flannel.underlay_host(flannel.EXTERNAL, flannel.EXTERNAL6, self.options.ipv6))
-        if not self.options.offloads:
-            set_offloads(place, (flannel.NIC,), on=False)
-        return Host("external", place, flannel.EXTERNAL, flannel.EXTERNAL6 if self.options.ipv6 else None)
+    def _overlay(self) -> Overlay:
+        if self.options.cni == "ipip":
+            raise LabError("lab: ipip comes with the next commit")
+        return Flannel(self.options)
 
-    def _node(self, plot: flannel.Plot, place: Netns) -> Node:
-        ipv6, name = self.options.ipv6, f"n{plot.number}"
-        place.sysctl(flannel.sysctls(ipv6, forward=True))
-        self.wire.ip(flannel.cable(name, place.name, self.options.mtu))
-        place.ip(
-            [*flannel.underlay_host(plot.address, plot.address6, ipv6), *flannel.node(plot, self.options)]
-        )
+    def _external(self, place: Netns) -> Host:
+        self.wire.ip(underlay.cable("external", place.name, self.options.mtu))
+        place.ip(underlay.external(self.options))
         if not self.options.offloads:
-            set_offloads(place, (flannel.NIC, flannel.OVERLAY, flannel.POD_BRIDGE), on=False)
-        return Node(
-            name,
-            place,
-            plot.address,
-            plot.address6 if ipv6 else None,
-            number=plot.number,
-            lab=self.name,
-            options=self.options,
-        )
+            set_offloads(place, (NIC,), on=False)
+        pair = Pair.of(self.options, underlay.EXTERNAL, underlay.EXTERNAL6)
+        return Host("external", place, pair.primary, pair.six)
+
+    def _node(self, cluster: Cluster, plot: Plot, place: Netns) -> Node:
+        name = f"n{plot.number}"
+        place.sysctl(underlay.sysctls(self.options, forward=True))
+        self.wire.ip(underlay.cable(name, place.name, self.options.mtu))
+        place.ip(underlay.node(plot, self.options))
+        cluster.overlay.build(place, plot)
+        if not self.options.offloads:
+            set_offloads(place, (NIC, *cluster.overlay.devices), on=False)
+        pair = Pair.of(self.options, plot.address, plot.address6)
+        return Node(name, place, pair.primary, pair.six, number=plot.number, cluster=cluster)
+
+    def _services_changed(self) -> None:
+        self._write_nat()
+        for node in self.nodes:
+            node.write_plans()
 
     def _write_nat(self) -> None:
         for node in self.nodes:
-            rules = [_rules4(service) for service in self.services]
-            node.netns.run(("iptables-restore",), text=nat.render(flannel.CLUSTER, node.plot.subnet, rules))
-            if self.options.ipv6:
-                rules = [_rules6(service) for service in self.services]
-                text = nat.render(flannel.CLUSTER6, node.plot.subnet6, rules)
-                node.netns.run(("ip6tables-restore",), text=text)
+            if self.options.has_ipv4:
+                self._restore(node, "iptables-restore", underlay.CLUSTER, node.plot.subnet)
+            if self.options.has_ipv6:
+                self._restore(node, "ip6tables-restore", underlay.CLUSTER6, node.plot.subnet6)
+
+    def _restore(self, node: Node, command: str, cluster: Network, own: Network) -> None:
+        rules = [_rules(service, cluster.version) for service in self.services]
+        node.netns.run((command,), text=nat.render(cluster, node.overlay.masquerade(cluster, own), rules))
 
     def _catch_sigterm(self) -> None:
         """SIGTERM leaves nothing: where nobody handles it, it becomes SystemExit, which closes the lab."""
@@ -203,15 +224,11 @@ class _SignalsIgnored:
             signal.signal(number, handler)
 
 
-def _rules4(service: Service) -> nat.ServiceRules:
-    backends = tuple((host.address, service.target_port) for host in service.backends)
-    return nat.ServiceRules(service.name, service.vip, service.port, service.node_port, backends)
-
-
-def _rules6(service: Service) -> nat.ServiceRules:
-    if service.vip6 is None:
-        raise LabError(f"service {service.name}: it has no IPv6 address: build the lab with ipv6=True")
-    backends = tuple(
-        (host.address6, service.target_port) for host in service.backends if host.address6 is not None
-    )
-    return nat.ServiceRules(service.name, service.vip6, service.port, service.node_port, backends)
+def _rules(service: Service, version: int) -> nat.ServiceRules:
+    """One family's share of a service; back ends without an address of the family are not in it."""
+    vip = service.vip6 if version == 6 else service.vip
+    if vip is None:
+        raise LabError(f"service {service.name}: it has no IPv6 address, but the lab has")
+    found = [host.address6 if version == 6 else host.address for host in service.backends]
+    backends = tuple((address, service.target_port) for address in found if address is not None)
+    return nat.ServiceRules(service.name, vip, service.port, service.node_port, backends)

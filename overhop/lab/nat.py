@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NAT rules as text for iptables-restore: masquerade as flannel does it, services as kube-proxy does it.
+"""NAT rules as text for iptables-restore: masquerade as the CNI does it, services as kube-proxy does it.
 
-Sources: flannel pkg/trafficmngr/iptables, Kubernetes pkg/proxy/iptables (chain names, marks, order).
+Sources: flannel pkg/trafficmngr/iptables, Calico felix/rules (nat.go), Kubernetes pkg/proxy/iptables (chain
+names, marks, order).
 """
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from overhop.lab.underlay import Address, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,45 @@ class ServiceRules:
     backends: tuple[tuple[Address, int], ...]
 
 
-def render(cluster: Network, own: Network, services: Iterable[ServiceRules]) -> str:
-    """The whole nat table of one node and family: `cluster` all pods, `own` the node's own pods."""
-    chains = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", "FLANNEL-POSTRTG"]
-    rules = [*_hooks(), *_marks(), *_flannel(cluster, own)]
+@dataclass(frozen=True, slots=True)
+class Masquerade:
+    """A CNI's share of the table: its chains, the first of them called by POSTROUTING, and their rules."""
+
+    chains: tuple[str, ...]
+    rules: tuple[str, ...]
+
+
+def flannel(cluster: Network, own: Network) -> Masquerade:
+    """Whatever leaves the cluster, and whatever comes into it from outside; `own`: the node's own pods."""
+    multicast = "224.0.0.0/4" if cluster.version == 4 else "ff00::/8"
+    rules = (
+        "-m mark --mark 0x4000/0x4000 -j RETURN",
+        f"-s {own} -d {cluster} -j RETURN",
+        f"-s {cluster} -d {own} -j RETURN",
+        f"! -s {cluster} -d {own} -j RETURN",
+        f"-s {cluster} ! -d {multicast} -j MASQUERADE --random-fully",
+        f"! -s {cluster} -d {cluster} -j MASQUERADE --random-fully",
+    )
+    return Masquerade(("FLANNEL-POSTRTG",), tuple(f"-A FLANNEL-POSTRTG {rule}" for rule in rules))
+
+
+def calico(cluster: Network, tunnel: str) -> Masquerade:
+    """What leaves the pool of pods, and what the node itself sends into the tunnel from another address."""
+    local = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
+    return Masquerade(
+        ("cali-POSTROUTING", "cali-nat-outgoing"),
+        (
+            "-A cali-POSTROUTING -j cali-nat-outgoing",
+            f"-A cali-POSTROUTING -o {tunnel} {local} -j MASQUERADE --random-fully",
+            f"-A cali-nat-outgoing -s {cluster} ! -d {cluster} -j MASQUERADE --random-fully",
+        ),
+    )
+
+
+def render(cluster: Network, masquerade: Masquerade, services: Iterable[ServiceRules]) -> str:
+    """The whole nat table of one node and family; `cluster`: all pods."""
+    chains = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", *masquerade.chains]
+    rules = [*_hooks(masquerade.chains[0]), *_marks(), *masquerade.rules]
     for service in services:
         tag = _tag(service.name, str(service.port))
         chains += [f"KUBE-SVC-{tag}", *(f"KUBE-SEP-{_sep_tag(service, b)}" for b in service.backends)]
@@ -41,12 +75,12 @@ def render(cluster: Network, own: Network, services: Iterable[ServiceRules]) -> 
     return "\n".join(["*nat", *head, *rules, "COMMIT", ""])
 
 
-def _hooks() -> list[str]:
+def _hooks(masquerade: str) -> list[str]:
     return [
         "-A PREROUTING -j KUBE-SERVICES",
         "-A OUTPUT -j KUBE-SERVICES",
         "-A POSTROUTING -j KUBE-POSTROUTING",
-        "-A POSTROUTING -j FLANNEL-POSTRTG",
+        f"-A POSTROUTING -j {masquerade}",
     ]
 
 
@@ -56,18 +90,6 @@ def _marks() -> list[str]:
         "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
         "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000",
         "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
-    ]
-
-
-def _flannel(cluster: Network, own: Network) -> list[str]:
-    multicast = "224.0.0.0/4" if cluster.version == 4 else "ff00::/8"
-    return [
-        "-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN",
-        f"-A FLANNEL-POSTRTG -s {own} -d {cluster} -j RETURN",
-        f"-A FLANNEL-POSTRTG -s {cluster} -d {own} -j RETURN",
-        f"-A FLANNEL-POSTRTG ! -s {cluster} -d {own} -j RETURN",
-        f"-A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} -j MASQUERADE --random-fully",
-        f"-A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} -j MASQUERADE --random-fully",
     ]
 
 

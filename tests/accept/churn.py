@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from overhop.lab import Pod, flannel
+from overhop.lab import Pod
 from tests.accept import kernel_state
 from tests.accept.agents import AgentProcess
 from tests.accept.kernel_state import Held
@@ -64,7 +64,7 @@ def _plan(place: Stage, names: Sequence[str]) -> dict[str, Any]:
     first = len(place.node.pods) + 2
     vports = [
         {
-            "match": flannel.vport_name(place.node.lab, name),
+            "match": place.node.vport_name(name),
             "pod": name,
             "addresses": [str(place.node.plot.subnet[first + number])],
         }

@@ -2,22 +2,20 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from overhop.lab import Host, Lab, LabError, Netns, Service, drops, netns, sweep
+from overhop.lab import Host, Lab, LabError, Service, drops, netns, sweep
+from tests.kernel.tap import tap
 from tests.require import require_commands
 
 ETH_IP, ETH_UDP, ETH_VXLAN, INNER_IP = 14, 34, 42, 64
 PORT_8472 = 8472
-ETH_P_ALL = 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,24 +45,6 @@ class City:
 def city() -> Iterator[City]:
     with Lab.vxlan(nodes=2, ipv6=True) as lab:
         yield City(lab)
-
-
-@contextmanager
-def tap(place: Netns, ifname: str) -> Iterator[list[bytes]]:
-    """Collects the frames that cross an interface while the block runs."""
-    frames: list[bytes] = []
-    with place.entered():
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    with sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        sock.bind((ifname, ETH_P_ALL))
-        yield frames
-        sock.setblocking(False)
-        while True:
-            try:
-                frames.append(sock.recv(1 << 17))
-            except BlockingIOError:
-                return
 
 
 def source_of(frame: bytes, ip_offset: int) -> IPv4Address:

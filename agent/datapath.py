@@ -15,6 +15,7 @@ from agent.links import Link, link_by_index
 from agent.loader import Loaded, load
 from agent.plan import VportPlan
 from agent.points import NIC_POINTS, Hook, Wanted
+from agent.program_cache import ProgramCache
 from agent.ring import Records, RingReader
 from agent.slots import count_waiting
 from bpf import syscall
@@ -32,10 +33,17 @@ _ANY_ADDRESS = bytes(16)
 class Datapath:
     """One set of programs and maps, and where they are attached.
 
-    Raises LoaderError when made. `clock_tai_ns` is the offset of CLOCK_TAI to real time in ns.
+    Raises LoaderError when made (LoadStopped if `stop()` turned true). `clock_tai_ns` is the offset of
+    CLOCK_TAI to real time in ns.
     """
 
-    def __init__(self, spec: ProgramSpec, mode: Mode = "auto", clock_tai_ns: int = 0) -> None:
+    def __init__(
+        self,
+        spec: ProgramSpec,
+        mode: Mode = "auto",
+        clock_tai_ns: int = 0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.spec = spec
         self.swapped = 0
         """Stamps that waited in slots of programs that were exchanged."""
@@ -45,7 +53,7 @@ class Datapath:
         self._vports: dict[int, VportPlan] = {}
         self._failed: dict[Hook, AttachError] = {}
         self._before: dict[str, int] = dict.fromkeys(NAMES, 0)
-        self._loaded = self.load(spec)
+        self._loaded = self.load(spec, stop)
         self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
 
     @property
@@ -130,9 +138,12 @@ class Datapath:
         found = {hook: one.shadowed_by() for hook, one in self._attachments.items()}
         return {hook: name for hook, name in found.items() if name is not None}
 
-    def load(self, spec: ProgramSpec) -> Loaded:
-        """Programs for swap(); takes seconds, and may run in another thread. Raises LoaderError."""
-        loaded = load(spec)
+    def load(self, spec: ProgramSpec, stop: Callable[[], bool]) -> Loaded:
+        """Programs for swap(); takes seconds, and may run in another thread.
+
+        Raises LoaderError; LoadStopped soon after `stop()` turned true.
+        """
+        loaded = load(spec, cache=ProgramCache.of_this_machine(), stop=stop)
         syscall.map_update(loaded.maps["oh_params"], _u32(0), self._clock_tai_ns.to_bytes(8, "little"))
         return loaded
 

@@ -3,29 +3,53 @@
 
 The child (agent/loader_child.py) runs under a Python that has bcc and passes descriptors back over a Unix
 socket. No kernel headers are needed: bpf/include stands in for them, linux-libc-dev gives the rest.
+What was compiled once is loaded from a cache (agent/program_cache.py), without child and compiler.
 """
 
 import array
-import errno
+import hashlib
 import importlib.util
-import itertools
 import json
+import logging
 import os
 import platform
-import re
+import select
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final
 
-from agent import capabilities
+from agent.load_errors import (
+    COMPILER_LINES,
+    CompileError,
+    LoaderError,
+    LoadStopped,
+    MissingBcc,
+    MissingCapability,
+    VerifierError,
+    failure,
+)
+from agent.loaded import Loaded, bytecode_of, load_bytecode
+from agent.program_cache import ProgramCache
 from bpf import spec as bpf_spec
-from bpf import syscall
 from bpf.record import Point
+
+__all__ = [
+    "CompileError",
+    "LoadStopped",
+    "Loaded",
+    "LoaderError",
+    "MissingBcc",
+    "MissingCapability",
+    "VerifierError",
+    "bcc_pythons",
+    "load",
+]
 
 PYTHON_VARIABLE: Final = "OVERHOP_BCC_PYTHON"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
@@ -35,57 +59,13 @@ _CHILD: Final = Path(__file__).with_name("loader_child.py")
 _REPLY_BYTES: Final = 64 << 10
 _MAX_DESCRIPTORS: Final = 64
 _KEPT_TEXT_BYTES: Final = 64 << 10
-_VERIFIER_LINES: Final = 20
-_COMPILER_LINES: Final = 40
+_LOOK_S: Final = 0.1
+"""How often whoever waits for the child asks whether to go on."""
+_log = logging.getLogger(__name__)
 
 
-class LoaderError(Exception):
-    """Compiling or loading failed: one clear line, and what the tools said in `detail`."""
-
-    def __init__(self, line: str, detail: Sequence[str] = ()) -> None:
-        super().__init__(line)
-        self.detail = tuple(detail)
-
-
-class MissingBcc(LoaderError):  # noqa: N818 (says what is missing)
-    """No Python with bcc was found."""
-
-
-class CompileError(LoaderError):
-    """The compiler refused the source; `detail` has its messages."""
-
-
-class VerifierError(LoaderError):
-    """The kernel refused a program; `detail` has the verifier's last lines."""
-
-
-class MissingCapability(LoaderError):  # noqa: N818 (says what is missing)
-    """The kernel refused for lack of a right."""
-
-
-@dataclass(slots=True)
-class Loaded:
-    """Programs and maps in the kernel, by descriptor; they live as long as these (or an attachment) do."""
-
-    programs: dict[str, int]
-    maps: dict[str, int]
-    verified_insns: dict[str, int]
-    compile_s: float
-    load_s: float
-
-    def close(self) -> None:
-        """Close every descriptor; may be called twice."""
-        for descriptors in (self.programs, self.maps):
-            while descriptors:
-                os.close(descriptors.popitem()[1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +84,13 @@ def load(
     extra_defines: Sequence[str] = (),
     source: Path = bpf_spec.SOURCE,
     python: str | None = None,
+    cache: ProgramCache | None = None,
+    stop: Callable[[], bool] = _never,
 ) -> Loaded:
-    """Compile `source` with the parameters of `spec` and load the named programs.
+    """Load the named programs of `source`, compiled with the parameters of `spec`, or once compiled so.
 
-    `extra_defines` are further compiler options. Raises LoaderError (MissingBcc, CompileError, VerifierError,
-    MissingCapability).
+    `extra_defines` are further compiler options. When `stop()` turns true the work ends within a second.
+    Raises LoaderError (MissingBcc, CompileError, VerifierError, MissingCapability, LoadStopped).
     """
     if not source.is_file():
         raise CompileError(f"compile {source}: no such file; is the installation complete?")
@@ -118,12 +100,19 @@ def load(
         "cflags": [*_system_includes(), *spec.defines(), *extra_defines],
         "programs": list(programs),
     }
-    outcome = _run_first_with_bcc(_without_debug(request), python)
+    key = _key(request, bcc_pythons(python))
+    kept = cache.find(key) if cache is not None else None
+    if kept is not None:
+        try:
+            return load_bytecode(kept, stop)
+        except (OSError, ValueError) as error:  # compiling will say why, if it is not the cache's fault
+            _log.debug("compiled programs do not load", extra={"reason": str(error)})
+    outcome = _run_first_with_bcc(_without_debug(request), python, stop)
     if "failed" in outcome.reply:
-        outcome = _run_first_with_bcc(request, python)
+        outcome = _run_first_with_bcc(request, python, stop)
     if "failed" in outcome.reply:
-        raise _failure(outcome, source)
-    return _loaded(outcome)
+        raise failure(outcome.reply, outcome.text, source.name)
+    return _loaded(outcome, key, cache)
 
 
 def bcc_pythons(python: str | None = None) -> list[str]:
@@ -144,11 +133,25 @@ def _system_includes() -> tuple[str, ...]:
     return "-I/usr/include", f"-I/usr/include/{platform.machine()}-linux-gnu"
 
 
-def _run_first_with_bcc(request: dict[str, Any], python: str | None) -> _Outcome:
+def _key(request: dict[str, Any], pythons: Sequence[str]) -> str:
+    """Everything that decides what the compiler makes; of itself the cache knows the files."""
+    headers = sorted(bpf_spec.INCLUDE.rglob("*.h"))
+    decides = [
+        hashlib.sha256(Path(request["source"]).read_bytes()).hexdigest(),
+        {str(path.relative_to(bpf_spec.INCLUDE)): path.read_text() for path in headers},
+        request["cflags"],
+        request["programs"],
+        list(pythons),
+        os.uname().release,
+    ]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+
+
+def _run_first_with_bcc(request: dict[str, Any], python: str | None, stop: Callable[[], bool]) -> _Outcome:
     problems = []
     for candidate in bcc_pythons(python):
         try:
-            outcome = _run_child(candidate, request)
+            outcome = _run_child(candidate, request, stop)
         except OSError as error:
             problems.append(f"{candidate}: {error.strerror}")
             continue
@@ -161,14 +164,16 @@ def _run_first_with_bcc(request: dict[str, Any], python: str | None) -> _Outcome
     )
 
 
-def _run_child(python: str, request: dict[str, Any]) -> _Outcome:
+def _run_child(python: str, request: dict[str, Any], stop: Callable[[], bool]) -> _Outcome:
     """Run the child under one interpreter. Raises OSError if it cannot be started, LoaderError if it dies."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, os.fdopen(os.memfd_create("overhop-loader"), "w+b") as said:
-        with theirs:
+        with theirs, os.fdopen(os.memfd_create("overhop-request"), "w+b") as asked:
+            asked.write(json.dumps(request).encode())
+            asked.seek(0)
             child = subprocess.Popen(
                 [python, "-I", str(_CHILD), str(theirs.fileno())],
-                stdin=subprocess.PIPE,
+                stdin=asked,
                 stdout=said,
                 stderr=said,
                 pass_fds=[theirs.fileno()],
@@ -176,17 +181,33 @@ def _run_child(python: str, request: dict[str, Any]) -> _Outcome:
             )
         with child:
             try:
-                child.communicate(json.dumps(request).encode(), timeout=TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                raise LoaderError(
-                    f"load: {python} did not finish within {TIMEOUT_S:g} s; is the machine overloaded?",
-                    _kept_text(said.fileno()).splitlines()[-_COMPILER_LINES:],
-                ) from None
+                _await_end(child, python, said.fileno(), stop)
+            except BaseException:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
         text = _kept_text(said.fileno())
         message, descriptors = _receive(ours)
         reply = json.loads(message) if message else {"failed": "crash", "status": child.returncode}
         return _Outcome(reply, descriptors, text)
+
+
+def _await_end(child: subprocess.Popen[bytes], python: str, said: int, stop: Callable[[], bool]) -> None:
+    """Raises LoadStopped, or LoaderError when it takes longer than TIMEOUT_S."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    waiter = select.poll()
+    ended = os.pidfd_open(child.pid)
+    try:
+        waiter.register(ended, select.POLLIN)
+        while not waiter.poll(_LOOK_S * 1e3):
+            if stop():
+                raise LoadStopped("load: stopped while compiling")
+            if time.monotonic() > deadline_s:
+                raise LoaderError(
+                    f"load: {python} did not finish within {TIMEOUT_S:g} s; is the machine overloaded?",
+                    _kept_text(said).splitlines()[-COMPILER_LINES:],
+                )
+    finally:
+        os.close(ended)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
@@ -210,70 +231,29 @@ def _kept_text(descriptor: int) -> str:
     return kept.decode(errors="replace")
 
 
-def _loaded(outcome: _Outcome) -> Loaded:
-    names = outcome.reply["programs"]
-    programs = dict(zip(names, outcome.descriptors[: len(names)], strict=True))
-    maps = dict(zip(outcome.reply["maps"], outcome.descriptors[len(names) :], strict=True))
-    loaded = Loaded(programs, maps, {}, outcome.reply["compile_s"], outcome.reply["load_s"])
-    try:
-        for name, descriptor in programs.items():
-            loaded.verified_insns[name] = syscall.prog_info(descriptor).verified_insns
-    except BaseException:
-        loaded.close()
-        raise
+def _loaded(outcome: _Outcome, key: str, cache: ProgramCache | None) -> Loaded:
+    reply = outcome.reply
+    *held, code = outcome.descriptors
+    count = len(reply["programs"])
+    programs = dict(zip(reply["programs"], held[:count], strict=True))
+    maps = dict(zip(reply["maps"], held[count:], strict=True))
+    loaded = Loaded(programs, maps, {}, reply["compile_s"], reply["load_s"])
+    with os.fdopen(code, "rb") as instructions:
+        loaded.count_insns()
+        if cache is not None:
+            _keep(cache, key, reply, instructions, loaded)
     return loaded
 
 
-def _failure(outcome: _Outcome, source: Path) -> LoaderError:
-    reply = outcome.reply
-    text = outcome.text.replace("/virtual/main.c", source.name)
-    lines = [line for line in text.splitlines() if line.strip()]
-    if reply["failed"] == "load":
-        return _load_failure(reply, lines)
-    said_error = any("error: " in line for line in lines)  # LLVM ends the process at some of its errors
-    if reply["failed"] == "crash" and not said_error:
-        return LoaderError(
-            f"load {source.name}: the compiling child ended with status {reply['status']} and no answer",
-            lines[-_COMPILER_LINES:],
-        )
-    return _compile_failure(lines, source)
-
-
-def _load_failure(reply: dict[str, Any], lines: list[str]) -> LoaderError:
-    what = f"load {reply['program']}"
-    if reply["errno"] == 0:
-        return LoaderError(f"{what}: {reply['reason']}")
-    if reply["errno"] == errno.EPERM:
-        return MissingCapability(f"{what}: EPERM: {capabilities.advice()}", lines[-3:])
-    name = errno.errorcode.get(reply["errno"], str(reply["errno"]))
-    if not any(line.startswith("processed ") for line in lines):
-        return LoaderError(f"{what}: {name}: {reply['reason']}", lines[-_VERIFIER_LINES:])
-    reason = _verifier_reason(lines)
-    if reply["errno"] == errno.EACCES and capabilities.missing():
-        return MissingCapability(
-            f"{what}: {name}: {reason}: {capabilities.advice()}", lines[-_VERIFIER_LINES:]
-        )
-    return VerifierError(f"{what}: {name}: the kernel's verifier says: {reason}", lines[-_VERIFIER_LINES:])
-
-
-def _compile_failure(lines: list[str], source: Path) -> LoaderError:
-    refused_map = next(
-        (m for line in lines if (m := re.search(r"could not open bpf map: (\w+)", line))), None
-    )
-    if refused_map:
-        refusal = refused_map.string.rpartition("error: ")[2]
-        if "not permitted" in refusal:
-            return MissingCapability(
-                f"create map {refused_map[1]}: EPERM: {capabilities.advice()}", lines[-3:]
-            )
-        return LoaderError(f"create map {refused_map[1]}: {refusal}", lines[-3:])
-    first = next(
-        (line for line in lines if "error: " in line), f"{source.name}: no message from the compiler"
-    )
-    return CompileError(f"compile {first}", lines[:_COMPILER_LINES])
-
-
-def _verifier_reason(lines: Iterable[str]) -> str:
-    """The last line before the statistics says why."""
-    before = list(itertools.takewhile(lambda line: not line.startswith("processed "), lines))
-    return before[-1] if before else "no reason given"
+def _keep(
+    cache: ProgramCache, key: str, reply: dict[str, Any], instructions: BinaryIO, loaded: Loaded
+) -> None:
+    """For the next start; this one goes on without."""
+    instructions.seek(0)
+    codes = [instructions.read(size) for size in reply["code_bytes"]]
+    try:
+        bytecode = bytecode_of(loaded, codes, reply["map_numbers"], reply["license"])
+    except (OSError, ValueError) as error:
+        _log.debug("programs not kept", extra={"reason": str(error)})
+        return
+    cache.keep(key, bytecode, reply["toolchain"])

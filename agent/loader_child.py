@@ -3,16 +3,19 @@
 
 Runs under a Python that has bcc, which need not be ours: standard library and bcc only.
 stdin: the request (JSON). Descriptor argv[1]: a Unix socket for the reply, one message of JSON with the
-descriptors attached. stderr: what the compiler and the verifier say.
+descriptors attached: programs, maps, a file with the instructions of the programs one after another, as the
+compiler gave them (`code_bytes` each, maps by `map_numbers`). stderr: what the compiler and the verifier say.
 """
 
 import array
 import ctypes
 import json
 import os
+import re
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -58,8 +61,28 @@ def _compile_and_load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int
         "maps": list(maps),
         "compile_s": compiled - started,
         "load_s": loaded - compiled,
+        "code_bytes": [lib.bpf_function_size(module.module, name.encode()) for name in programs],
+        "map_numbers": list(maps.values()),
+        "license": lib.bpf_module_license(module.module).decode(),
+        "toolchain": _toolchain(sys.modules["bcc"].__file__),
     }
-    return reply, [*programs.values(), *maps.values()]
+    return reply, [*programs.values(), *maps.values(), _code(module, programs)]
+
+
+def _code(module: Any, programs: Iterable[str]) -> int:  # noqa: ANN401 (bcc has no types)
+    code = os.memfd_create("overhop-code")
+    with os.fdopen(os.dup(code), "wb") as file:
+        for name in programs:
+            file.write(module.dump_func(name.encode()))
+    return code
+
+
+def _toolchain(bcc: "str | None") -> "list[str]":
+    """Files that change when the compiler is upgraded."""
+    with open("/proc/self/maps") as maps:
+        mapped = {line.split()[-1] for line in maps if re.search(r"/lib(bcc|bpf|LLVM|clang)[^/]*$", line)}
+    version = [os.path.join(os.path.dirname(bcc), "version.py")] if bcc else []
+    return [*version, *sorted(mapped)]
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ from agent.loader import Loaded, LoaderError
 
 
 class Loading:
-    """Runs `load` in a thread of its own. Exactly one of result() and discard() ends it."""
+    """Runs `load` in a thread of its own. Exactly one of result() and discard() ends it.
 
-    def __init__(self, load: Callable[[], Loaded]) -> None:
+    `load` gets a question: shall it stop? It is then of no interest what comes out.
+    """
+
+    def __init__(self, load: Callable[[Callable[[], bool]], Loaded]) -> None:
         self._load = load
+        self._discarded = threading.Event()
         self._outcome: Loaded | Exception = LoaderError("load: ended without a result")
         self._thread = threading.Thread(target=self._run, name="overhop-load")
         self._thread.start()
@@ -29,13 +33,14 @@ class Loading:
         return self._outcome
 
     def discard(self) -> None:
-        """Wait for the end, and free what came out; what went wrong is of no interest any more."""
+        """Ask for the end, wait for it, free what came out; what went wrong is of no interest any more."""
+        self._discarded.set()
         self._thread.join()
         if isinstance(self._outcome, Loaded):
             self._outcome.close()
 
     def _run(self) -> None:
         try:
-            self._outcome = self._load()
+            self._outcome = self._load(self._discarded.is_set)
         except Exception as error:  # noqa: BLE001  result() raises it in the agent's own thread
             self._outcome = error

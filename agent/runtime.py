@@ -71,11 +71,12 @@ class _Change:
 class Agent:
     """One node's agent in the network namespace of the calling thread.
 
+    `stop` is asked while the programs are loaded: once it is true LoadStopped is raised within a second.
     Raises AlreadyRunning, PlanError, DiscoveryError, LoaderError, AttachError, OSError when made; then
     nothing of it is left. As a context manager it takes its programs away at the end.
     """
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, stop: Callable[[], bool] = lambda: False) -> None:
         self.config = config
         self._open = ExitStack()
         with self._open as stack:
@@ -89,7 +90,8 @@ class Agent:
             self._plan = completed(self._base, links())
             _require_nics(self._plan)
             self._clock = Clock()
-            self.datapath = Datapath(self._plan.spec(), config.mode, self._clock.offset.tai_offset_ns)
+            tai_ns = self._clock.offset.tai_offset_ns
+            self.datapath = Datapath(self._plan.spec(), config.mode, tai_ns, stop)
             stack.callback(self.datapath.close)
             self._recorder = Recorder(self._recording_header)
             stack.callback(self._recorder.close)

@@ -120,6 +120,7 @@ class MapInfo:
     key_bytes: int
     value_bytes: int
     max_entries: int
+    flags: int
     memlock_bytes: int
 
 
@@ -288,6 +289,7 @@ def map_info(fd: int) -> MapInfo:
         key_bytes=raw.key_size,
         value_bytes=raw.value_size,
         max_entries=raw.max_entries,
+        flags=raw.map_flags,
         memlock_bytes=_memlock_bytes(fd),
     )
 

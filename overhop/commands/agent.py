@@ -26,23 +26,25 @@ class _Stop:
     """True once SIGTERM or SIGINT came, or the time since the first question is over."""
 
     def __init__(self, duration_s: float | None) -> None:
-        self._asked = False
+        self.asked = False
+        """A signal came."""
         self._duration_s = duration_s
         self._deadline_s: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
     def _ask(self, _number: int, _frame: object) -> None:
-        self._asked = True
+        self.asked = True
 
     def __call__(self) -> bool:
         if self._duration_s is not None and self._deadline_s is None:
             self._deadline_s = time.monotonic() + self._duration_s
-        return self._asked or (self._deadline_s is not None and time.monotonic() >= self._deadline_s)
+        return self.asked or (self._deadline_s is not None and time.monotonic() >= self._deadline_s)
 
 
 def do_agent(options: AgentOptions) -> int:
     """Run until a signal or the duration; then detach and say the totals."""
+    from agent.loader import LoadStopped
     from agent.runtime import Agent, AgentConfig, report
 
     settings = options.config
@@ -52,7 +54,12 @@ def do_agent(options: AgentOptions) -> int:
     stop = _Stop(
         options.duration_s
     )  # before anything is attached: a signal meanwhile must not leave it there
-    with Agent(AgentConfig(plan, settings.agent.nic, settings.agent.attach, settings.node)) as agent:
+    config = AgentConfig(plan, settings.agent.nic, settings.agent.attach, settings.node)
+    try:
+        agent = Agent(config, stop=lambda: stop.asked)
+    except LoadStopped:
+        return errors.DONE  # nothing was attached, nothing counted
+    with agent:
         agent.run(stop, take)
         totals = report(agent.finish(take))
     if options.as_json:

@@ -9,12 +9,8 @@ import base64
 import ctypes
 import json
 import os
-import struct
 import sys
 from typing import Any
-
-_LD_IMM64 = 0x18
-_PSEUDO_MAP_FD = 1
 
 
 def main() -> int:
@@ -30,10 +26,8 @@ def _compile(request: dict[str, Any], build: dict[str, Any]) -> dict[str, Any]:
 
     module = BPF(src_file=request["source"], cflags=build["cflags"])
     maps = _maps(module)
-    order = [one.pop("descriptor") for one in maps.values()]
     programs = {
-        name: base64.b64encode(_with_map_numbers(module.dump_func(name.encode()), order)).decode()
-        for name in request["programs"]
+        name: base64.b64encode(module.dump_func(name.encode())).decode() for name in request["programs"]
     }
     found = {"name": build["name"], "maps": maps, "programs": programs}
     module.cleanup()
@@ -56,16 +50,6 @@ def _maps(module: Any) -> dict[str, dict[str, int]]:  # noqa: ANN401 (bcc has no
         }
         for i in range(lib.bpf_num_tables(module.module))
     }
-
-
-def _with_map_numbers(code: bytes, descriptors: list[int]) -> bytes:
-    """The instructions with a map's number in place of its descriptor."""
-    patched = bytearray(code)
-    for at in range(0, len(code), 8):
-        opcode, registers, _, immediate = struct.unpack_from("=BBhi", code, at)
-        if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
-            struct.pack_into("=i", patched, at + 4, descriptors.index(immediate))
-    return bytes(patched)
 
 
 if __name__ == "__main__":

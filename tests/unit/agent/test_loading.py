@@ -2,11 +2,12 @@
 """Programs that are loaded in a thread."""
 
 import os
+from collections.abc import Callable
 from threading import Event
 
 import pytest
 
-from agent.loader import CompileError, Loaded
+from agent.loader import CompileError, Loaded, LoadStopped
 from agent.loading import Loading
 
 
@@ -18,7 +19,7 @@ def loaded() -> Loaded:
 def test_done_is_false_until_the_load_ends() -> None:
     go_on = Event()
 
-    def slowly() -> Loaded:
+    def slowly(_: Callable[[], bool]) -> Loaded:
         go_on.wait(10)
         return loaded()
 
@@ -31,7 +32,7 @@ def test_done_is_false_until_the_load_ends() -> None:
 
 
 def test_result_of_a_failed_load_raises_its_error() -> None:
-    def refuse() -> Loaded:
+    def refuse(_: Callable[[], bool]) -> Loaded:
         raise CompileError("compile hop.bpf.c: no")
 
     with pytest.raises(CompileError, match=r"^compile hop\.bpf\.c: no$"):
@@ -41,6 +42,19 @@ def test_result_of_a_failed_load_raises_its_error() -> None:
 def test_discard_closes_the_descriptors() -> None:
     found = loaded()
     descriptor = found.programs["oh_nic_in"]
-    Loading(lambda: found).discard()
+    Loading(lambda _: found).discard()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_discard_asks_the_load_to_stop_and_frees_nothing_twice() -> None:
+    asked = Event()
+
+    def until_asked(stop: Callable[[], bool]) -> Loaded:
+        while not stop():
+            asked.wait(0.001)
+        asked.set()
+        raise LoadStopped("load: stopped")
+
+    Loading(until_asked).discard()
+    assert asked.is_set()

@@ -94,7 +94,7 @@ def _packaged() -> Path | None:
 
 
 def _inbound_listener(sidecar: Sidecar) -> Data:
-    hosts: list[Data] = [{"name": "inbound", "domains": ["*"], "routes": [_route("inbound")]}]
+    hosts: list[Data] = [{"name": "inbound", "domains": ["*"], "routes": [_route("inbound", "inbound")]}]
     return _listener(sidecar, "inbound", INBOUND_PORT, hosts)
 
 
@@ -108,11 +108,14 @@ def _outbound_listener(sidecar: Sidecar) -> Data:
                 for host in (each.name, f"{each.name}.{sidecar.namespace}")
                 for port in ("", f":{each.port}")
             ],
-            "routes": [_route(_outbound(each))],
+            "include_request_attempt_count": True,
+            "routes": [
+                _route(_outbound(each), f"{each.name}.{sidecar.namespace}.svc.cluster.local:{each.port}/*")
+            ],
         }
         for each in sidecar.destinations
     ]
-    rest: Data = {"name": "passthrough", "domains": ["*"], "routes": [_route("passthrough")]}
+    rest: Data = {"name": "passthrough", "domains": ["*"], "routes": [_route("passthrough", "passthrough")]}
     return _listener(sidecar, "outbound", OUTBOUND_PORT, [*named, rest])
 
 
@@ -160,11 +163,12 @@ def _tracing(sidecar: Sidecar) -> Data:
     }
 
 
-def _route(cluster: str) -> Data:
+def _route(cluster: str, operation: str) -> Data:
+    """Everything to one cluster; `operation` names the span, and goes along as a header."""
     return {
         "match": {"prefix": "/"},
         "route": {"cluster": cluster, "timeout": _ROUTE_TIMEOUT},
-        "decorator": {"operation": cluster},
+        "decorator": {"operation": operation},
     }
 
 

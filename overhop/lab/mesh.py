@@ -68,51 +68,54 @@ class Mesh:
         return {name: _ask(pod, envoy.SPANS_PORT, "/")["spans"] for name, pod in self.pods.items()}
 
 
-def bookinfo(lab: Lab, *, version: int = 4) -> Mesh:
-    """Start the mesh, for IP version 4 or 6; it answers when this returns. Raises LabError."""
+def bookinfo(lab: Lab) -> Mesh:
+    """Start the mesh; it answers when this returns. Raises LabError, envoy.EnvoyMissingError."""
     program = envoy.find_envoy()
     if len(lab.nodes) < 2:
         raise LabError(f"bookinfo: needs two nodes, this lab has {len(lab.nodes)}")
-    pods = {part.name: lab.nodes[part.node].pod(part.name, namespace=NAMESPACE) for part in _PARTS}
-    services = {
-        part.name: lab.service(
-            part.name,
-            port=PORT,
-            backends=[pods[part.name]],
-            node_port=NODE_PORT if part is _PARTS[0] else None,
-        )
-        for part in _PARTS
-    }
-    apps = [_start_app(part, pods[part.name], services, version) for part in _PARTS]
-    sidecars = [
-        _start_sidecar(program, pods[part.name], _sidecar(part, services, version)) for part in _PARTS
-    ]
-    for part, app in zip(_PARTS, apps, strict=True):
-        await_ready(app, f"bookinfo {part.name}")
-    for part, sidecar in zip(_PARTS, sidecars, strict=True):
-        _await_sidecar(pods[part.name], sidecar)
-    entry = lab.nodes[0].address if version == 4 else lab.nodes[0].address6
-    mesh = Mesh(pods, services, str(entry), NODE_PORT, PATH)
+    mesh = Mesh(
+        pods={part.name: _pod(lab, part) for part in _PARTS},
+        services={},
+        address=str(lab.nodes[0].address),
+        port=NODE_PORT,
+        path=PATH,
+    )
+    for part in _PARTS:
+        mesh.services[part.name] = _service(lab, part, mesh.pods[part.name])
+    apps = {part.name: _start_app(part, mesh) for part in _PARTS}
+    sidecars = {name: _start_sidecar(program, pod, _sidecar(pod, mesh)) for name, pod in mesh.pods.items()}
+    for name, pod in mesh.pods.items():
+        await_ready(apps[name], f"bookinfo {name}")
+        _await_sidecar(pod, sidecars[name])
     lab.external.http(mesh.address, mesh.port, path=PATH, context="none").require_ok()
     return mesh
 
 
-def _start_app(part: _Part, pod: Pod, services: dict[str, Service], version: int) -> subprocess.Popen[bytes]:
+def _pod(lab: Lab, part: _Part) -> Pod:
+    return lab.nodes[part.node].pod(part.name, namespace=NAMESPACE, workload=f"{part.name}-v1")
+
+
+def _service(lab: Lab, part: _Part, pod: Pod) -> Service:
+    """Only what the others do not call has a port on every node."""
+    called = {name for each in _PARTS for name in each.calls}
+    node_port = None if part.name in called else NODE_PORT
+    return lab.service(part.name, port=PORT, backends=[pod], node_port=node_port, namespace=NAMESPACE)
+
+
+def _start_app(part: _Part, mesh: Mesh) -> subprocess.Popen[bytes]:
     calls = [
-        {"service": name, "address": _vip(services[name], version), "port": PORT, "path": f"/{name}/0"}
+        {"service": name, "address": str(mesh.services[name].vip), "port": PORT, "path": f"/{name}/0"}
         for name in part.calls
     ]
     role = {"name": part.name, "port": PORT, "spans_port": envoy.SPANS_PORT, "calls": calls}
     argv = (sys.executable, "-I", "-S", bookinfo_app.__file__, json.dumps(role))
-    return pod.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return mesh.pods[part.name].popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _sidecar(part: _Part, services: dict[str, Service], version: int) -> envoy.Sidecar:
+def _sidecar(pod: Pod, mesh: Mesh) -> envoy.Sidecar:
     """Every sidecar knows every service, as Istio's do."""
-    destinations = [
-        envoy.Destination(name, _vip(service, version), service.port) for name, service in services.items()
-    ]
-    return envoy.Sidecar(part.name, NAMESPACE, version, destinations)
+    destinations = [envoy.Destination(each.name, str(each.vip), each.port) for each in mesh.services.values()]
+    return envoy.Sidecar(pod.name, pod.namespace, pod.address.version, destinations)
 
 
 def _start_sidecar(program: Path, pod: Pod, sidecar: envoy.Sidecar) -> subprocess.Popen[bytes]:
@@ -193,10 +196,3 @@ def _ask(pod: Pod, port: int, path: str) -> dict[str, int]:
             return answer
         finally:
             connection.close()
-
-
-def _vip(service: Service, version: int) -> str:
-    address = service.vip if version == 4 else service.vip6
-    if address is None:
-        raise LabError(f"service {service.name}: it has no IPv{version} address: build another lab")
-    return str(address)

@@ -21,7 +21,7 @@ from store.batch import APPENDED, Batch, Labels, Numbers
 from store.columns import MAX_RAW_BYTES, MAX_ROWS, Damaged, decode_columns, encode_columns, readable
 from store.layout import FORMAT_VERSION
 from store.query import StoreError
-from store.schema import TEXT, Column
+from store.schema import TEXT, Column, Table
 
 _MAGIC: Final = b"overhop\n"
 _PREFIX: Final = struct.Struct("<8sIII")  # magic, version, bytes of the JSON, CRC-32
@@ -48,7 +48,7 @@ class Header:
 class EncodedFrame:
     """Rows ready to be written, into whichever segment of their table is open."""
 
-    table: str
+    table: Table
     first_ns: int
     rows: int
     data: bytes
@@ -114,7 +114,7 @@ def encode_frame(batch: Batch, first_ns: int) -> EncodedFrame | None:
     data = packer.compress(raw) + packer.flush()
     start = _Start(len(data), len(raw), len(batch), first_ns, zlib.crc32(data), 0)
     start = start._replace(crc=_start_crc(start))
-    return EncodedFrame(batch.table.name, first_ns, len(batch), _START.pack(_FRAME_MAGIC, *start) + data)
+    return EncodedFrame(batch.table, first_ns, len(batch), _START.pack(_FRAME_MAGIC, *start) + data)
 
 
 def is_held(path: Path) -> bool:
@@ -127,6 +127,12 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def last_row_ns(path: Path) -> int:
+    """Time of the last row, by the frames' starts alone; 0: there is none. Raises like SegmentReader."""
+    with SegmentReader(path) as reader:
+        return max((start.first_ns + start.rows - 1 for start in reader.starts()), default=0)
 
 
 class SegmentReader:
@@ -162,6 +168,15 @@ class SegmentReader:
                 yield _decode_frame(self.header, start, data)
             except Damaged as error:
                 self.damages.append(Damage(self.path, offset, _START.size + len(data), str(error)))
+
+    def starts(self) -> Iterator[_Start]:
+        """The starts of the frames without their data; instead of iterating."""
+        end = os.fstat(self._file.fileno()).st_size
+        while self.header:
+            start = self._read_start(self._file.tell())
+            if start is None or self._file.seek(start.data_bytes, os.SEEK_CUR) > end:
+                return
+            yield start
 
     def _read_header(self) -> Header | None:
         prefix = self._read(_PREFIX.size, 0)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's Bookinfo: what goes through its sidecars, and what it says when one is missing."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from overhop.lab import Lab, LabError
+from overhop.lab.envoy import EnvoyMissingError, find_envoy
+from overhop.lab.mesh import Mesh, bookinfo
+from overhop.lab.options import CNIS, Cni
+from tests.kernel.leaks import wait_until
+from tests.require import require, require_commands, require_root
+
+SPANS_LATE_S = 15.0
+
+
+def require_envoy() -> None:
+    """Skip (CI: fail) unless there is an Envoy."""
+    try:
+        found = bool(find_envoy())
+    except EnvoyMissingError:
+        found = False
+    require(found, "Envoy (run ./dev setup)")
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    require_root()
+    require_commands("ip", "bridge", "iptables", "ip6tables", "ethtool")
+
+
+@pytest.fixture(params=CNIS)
+def mesh(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Mesh]]:
+    require_envoy()
+    cni: Cni = request.param
+    with Lab.make(cni) as lab:
+        yield lab, bookinfo(lab)
+
+
+def test_mesh_every_request_makes_a_span_at_each_listener(mesh: tuple[Lab, Mesh]) -> None:
+    lab, town = mesh
+    result = lab.external.http(town.address, town.port, path=town.path, requests=9).require_ok()
+    (body,) = result.bodies
+    assert body == '{"service":"productpage","details":{"service":"details"},"review'
+    # With the first request, which waits for the mesh: 10 for each listener that a request passes.
+    expected = {"productpage": 30, "details": 10, "reviews": 20, "ratings": 10}
+    wait_until(lambda: town.spans() == expected, "all spans sent", SPANS_LATE_S)
+
+
+def test_mesh_sidecar_is_envoy_as_the_user_of_the_rules(mesh: tuple[Lab, Mesh]) -> None:
+    _, town = mesh
+    sidecar = town.pods["reviews"].processes[-1].pid
+    assert os.readlink(f"/proc/{sidecar}/exe") == str(find_envoy())
+    status = Path(f"/proc/{sidecar}/status").read_text()
+    assert "\nUid:\t1337\t1337\t1337\t1337\n" in status
+    assert "\nCapEff:\t0000000000000000\n" in status
+
+
+def test_bookinfo_without_envoy_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERHOP_ENVOY", "/nonexistent/envoy")
+    with Lab.vxlan(nodes=2) as lab:
+        with pytest.raises(EnvoyMissingError):
+            bookinfo(lab)
+        assert [node.pods for node in lab.nodes] == [[], []]
+
+
+def test_bookinfo_whose_sidecar_ends_says_which_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERHOP_ENVOY", "/bin/false")
+    with (
+        Lab.vxlan(nodes=2) as lab,
+        pytest.raises(
+            LabError, match=r"^sidecar of productpage: ended with exit code 1: it did not say why$"
+        ),
+    ):
+        bookinfo(lab)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Self
 
-from overhop.lab import nat, netns, ownership, underlay
+from overhop.lab import ipip, nat, netns, ownership, underlay
+from overhop.lab.calico import Calico
 from overhop.lab.flannel import Flannel
 from overhop.lab.hosts import Cluster, Host, Node, Service, reap, set_offloads
 from overhop.lab.netns import LabError, Netns
@@ -154,7 +155,7 @@ class Lab:
 
     def _overlay(self) -> Overlay:
         if self.options.cni == "ipip":
-            raise LabError("lab: ipip comes with the next commit")
+            return Calico(self.options, ipip.tunnel(self.wire))
         return Flannel(self.options)
 
     def _external(self, place: Netns) -> Host:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def plan(node: "Node") -> dict[str, object]:
     """What a standalone agent on this node shall do."""
-    return {"nic": underlay.NIC, "vports": [{"match": pod.vport, **_pod(pod)} for pod in node.pods]}
+    vports = [{"match": pod.vport, **_pod(pod)} for pod in node.pods]
+    return {"nic": underlay.NIC, "vports": vports, "names": names(node)}
 
 
 def names(node: "Node") -> dict[str, object]:

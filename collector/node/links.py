@@ -40,6 +40,8 @@ class Link:
     virtual_functions: int
     overlay_port: int
     """UDP destination port of a VXLAN or Geneve device, or 0."""
+    overlay_id: int = 0
+    """VNI of a VXLAN or Geneve device, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,22 @@ def read_network() -> Network:
         offloads=parse_offloads(_output(["ethtool", "-k", nic])) if nic else {},
         ipsec_states=parse_ipsec_states(_output(["ip", "xfrm", "state", "count"])),
     )
+
+
+def read_addresses() -> dict[int, tuple[str, ...]]:
+    """Addresses with the length of their network, by ifindex. Raises OSError if `ip` is missing or fails."""
+    return parse_addresses(_ip_json("addr", "show"))
+
+
+def parse_addresses(listing: object) -> dict[int, tuple[str, ...]]:
+    """Addresses of `ip -j addr show`; interfaces without one are left out."""
+    found = {}
+    for row in _rows(listing):
+        rows = _rows(row.get("addr_info", []))
+        texts = tuple(f"{each['local']}/{each.get('prefixlen')}" for each in rows if "local" in each)
+        if texts and "ifindex" in row:
+            found[_number(row["ifindex"])] = texts
+    return found
 
 
 def parse_links(listing: object) -> tuple[Link, ...]:
@@ -125,7 +143,8 @@ def _link(row: dict[str, object], by_name: dict[object, object]) -> Link:
         lower_ifindex=_number(lower or 0),
         master=str(row.get("master", "")),
         virtual_functions=len(list(_rows(row.get("vfinfo_list", [])))),
-        overlay_port=_number(data.get("port", 0)),
+        overlay_port=_number(data.get("port", 0)) if kind in OVERLAY_KINDS else 0,
+        overlay_id=_number(data.get("id", 0)) if kind in OVERLAY_KINDS else 0,
     )
 
 

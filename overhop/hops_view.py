@@ -9,10 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from overhop.text import listed, microseconds, printable, shortened
+from overhop.text import columns_of, listed, microseconds, printable, shortened
 
 WIDE_COLUMNS = 100
-"""From this width on, source and destination have a column each and the quality is shown."""
+"""From this width on, source and destination have a column each, and further columns what room there is."""
+_NAME_COLUMNS = 40
+_LEAST_NAMES = 36
+"""Columns that source and destination together get before anything optional is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,14 @@ class HopRow:
     max_us: float | None
     quality: dict[str, int] = field(default_factory=dict)
     """How many of them have each mark (retransmit, dnat, no_context, ...)."""
+    node: str = ""
+    service: str = ""
+    per_s: float | None = None
+    """Rate; None where the whole view has one interval."""
+    source_namespace: str = ""
+    source_workload: str = ""
+    destination_namespace: str = ""
+    destination_workload: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,9 @@ class HopsView:
     """Hops of the interval that are in no row."""
     lost: dict[str, int] = field(default_factory=dict)
     """Counters that stand for lost hops, since the agent's start; only those that are not 0."""
+    node: str = ""
+    store_problem: str = ""
+    """Why the agent cannot keep what it measures; empty: it can, or shall not."""
 
     @property
     def hops_per_s(self) -> float:
@@ -55,25 +69,35 @@ def render(view: HopsView, width: int, most_rows: int | None = None) -> Renderab
     """The view as at most `width` columns; `most_rows` is what the terminal has room for."""
     rows = sorted(view.rows, key=lambda row: (-row.count, row.kind, row.source, row.destination))
     shown = rows if most_rows is None else rows[:most_rows]
-    parts: list[RenderableType] = [_plain(headline(view), width)]
-    if not rows:
-        parts.append(_plain("no hop in this interval", width))
-    else:
-        parts.append(_wide(shown) if width >= WIDE_COLUMNS else _narrow(shown, width))
+    parts: list[RenderableType] = [plain(headline(view), width)]
+    if view.store_problem:
+        parts.append(plain(f"store: {view.store_problem}", width, "yellow"))
+    parts.append(table_of(shown, width) if rows else plain("no hop in this interval", width))
     if len(shown) < len(rows):
-        parts.append(_plain(f"and {len(rows) - len(shown)} more series", width))
+        parts.append(plain(f"and {len(rows) - len(shown)} more series", width))
     if view.lost:
         counted = listed([f"{name} {count:,}" for name, count in view.lost.items()], most=4)
-        parts.append(Text(printable(f"lost since start: {counted}"), style="yellow"))
+        parts.append(plain(f"lost since start: {counted}", width, "yellow"))
     return Group(*parts)
 
 
 def headline(view: HopsView) -> str:
     """Who says it, and how much."""
+    where = f" on {view.node}" if view.node else ""
     return (
-        f"agent {view.pid} · {view.nic} and {view.vports} vports · {view.hops_per_s:,.0f} hops/s"
+        f"agent {view.pid}{where} · {view.nic} and {view.vports} vports · {view.hops_per_s:,.0f} hops/s"
         f" · last {view.interval_s:.0f} s"
     )
+
+
+def table_of(rows: Sequence[HopRow], width: int) -> Table:
+    """The rows in their order, in at most `width` columns."""
+    return _wide(rows, width) if width >= WIDE_COLUMNS else _narrow(rows, width)
+
+
+def plain(text: str, width: int, style: str = "") -> Text:
+    """One line as it is: no markup, no control characters, no more than `width` columns."""
+    return Text(shortened(printable(text), width), style=style)
 
 
 def _narrow(rows: Sequence[HopRow], width: int) -> Table:
@@ -95,42 +119,101 @@ def _narrow(rows: Sequence[HopRow], width: int) -> Table:
 def _path(row: HopRow, width: int) -> str:
     source, destination = printable(row.source), printable(row.destination)
     room = max(width - 3, 2)
-    if len(source) + len(destination) > room:
+    if columns_of(source) + columns_of(destination) > room:
         half = room // 2
-        source_room = max(half, room - len(destination))
+        source_room = max(half, room - columns_of(destination))
         source = shortened(source, source_room)
-        destination = shortened(destination, room - len(source))
+        destination = shortened(destination, room - columns_of(source))
     return f"{source} → {destination}"
 
 
-def _wide(rows: Sequence[HopRow]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of the wide table. `order`: who gets room first among those that may be left out."""
+
+    head: str
+    cells: tuple[str, ...]
+    justify: Literal["left", "right"] = "right"
+    order: int = 0
+
+    @property
+    def width(self) -> int:
+        return max(columns_of(self.head), *(columns_of(cell) for cell in self.cells))
+
+    @property
+    def is_optional(self) -> bool:
+        return self.order > 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.cells)
+
+
+def _wide(rows: Sequence[HopRow], width: int) -> Table:
+    before, after = _columns(rows)
+    source = tuple(printable(row.source) for row in rows)
+    destination = tuple(printable(row.destination) for row in rows)
+    longest = [max(map(columns_of, cells)) for cells in (source, destination)]
+    least = min(sum(longest), _LEAST_NAMES) + 2
+    chosen = _chosen([*before, *after], width - least)
+    room = width - sum(column.width + 1 for column in chosen) - 2
+    widths = _shared(room, longest)
+    names = [
+        _Column(head, tuple(shortened(cell, most) for cell in cells), "left")
+        for head, cells, most in zip(("from", "to"), (source, destination), widths, strict=True)
+    ]
+    columns = [*(c for c in before if c in chosen), *names, *(c for c in after if c in chosen)]
     table = _table()
-    for head, justify in _WIDE_HEADERS:
-        table.add_column(head, justify=justify)
-    for row in rows:
-        table.add_row(
-            _cell(row.kind),
-            _cell(shortened(printable(row.source), 40)),
-            _cell(shortened(printable(row.destination), 40)),
-            f"{row.count:,}",
-            microseconds(row.p50_us),
-            microseconds(row.p99_us),
-            microseconds(row.max_us),
-            _cell(listed([f"{name} {count:,}" for name, count in row.quality.items()], most=3)),
-        )
+    for column in columns:
+        table.add_column(column.head, justify=column.justify)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(_cell, cells))
     return table
 
 
-_WIDE_HEADERS: tuple[tuple[str, Literal["left", "right"]], ...] = (
-    ("kind", "left"),
-    ("from", "left"),
-    ("to", "left"),
-    ("hops", "right"),
-    ("p50 µs", "right"),
-    ("p99 µs", "right"),
-    ("max µs", "right"),
-    ("quality", "left"),
-)
+def _columns(rows: Sequence[HopRow]) -> tuple[list[_Column], list[_Column]]:
+    """Columns before and behind the names."""
+    before = [
+        _Column("kind", tuple(printable(row.kind) for row in rows), "left"),
+        _Column("node", tuple(shortened(printable(row.node), 20) for row in rows), "left", 1),
+    ]
+    after = [
+        _Column("service", tuple(shortened(printable(row.service), 30) for row in rows), "left", 4),
+        _Column("hops", tuple(f"{row.count:,}" for row in rows)),
+        _Column("/s", tuple("" if row.per_s is None else f"{row.per_s:,.1f}" for row in rows), "right", 2),
+        _Column("p50 µs", tuple(microseconds(row.p50_us) for row in rows)),
+        _Column("p99 µs", tuple(microseconds(row.p99_us) for row in rows)),
+        _Column("max µs", tuple(microseconds(row.max_us) for row in rows)),
+        _Column("quality", tuple(shortened(quality_text(row), 40) for row in rows), "left", 3),
+    ]
+    return before, after
+
+
+def quality_text(row: HopRow) -> str:
+    """`dnat 40, no_context 2`"""
+    return printable(listed([f"{name} {count:,}" for name, count in row.quality.items()], most=3))
+
+
+def _chosen(columns: Sequence[_Column], room: int) -> list[_Column]:
+    """What must be shown, and of the rest what is not empty and has room."""
+    chosen = [column for column in columns if not column.is_optional]
+    room -= sum(column.width + 1 for column in chosen)
+    for column in sorted((c for c in columns if c.is_optional), key=lambda column: column.order):
+        if not column.is_empty and column.width + 1 <= room:
+            chosen.append(column)
+            room -= column.width + 1
+    return chosen
+
+
+def _shared(room: int, longest: Sequence[int]) -> tuple[int, int]:
+    """Columns of the two names: what they need, else half each and what the other leaves."""
+    first, second = (min(each, _NAME_COLUMNS) for each in longest)
+    if first + second <= room:
+        return first, second
+    half = room // 2
+    if first <= half:
+        return first, room - first
+    return (room - second, second) if second <= half else (half, room - half)
 
 
 def _table() -> Table:
@@ -140,7 +223,3 @@ def _table() -> Table:
 def _cell(text: str) -> Text:
     """As it is: no markup is read from names."""
     return Text(printable(text), no_wrap=True, overflow="ellipsis")
-
-
-def _plain(text: str, width: int) -> Text:
-    return Text(shortened(printable(text), width) if len(text) > width else printable(text))

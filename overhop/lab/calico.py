@@ -102,6 +102,10 @@ class Calico(Overlay):
         """What leaves the pool of pods."""
         return nat.calico(cluster, DEVICE)
 
+    def close(self) -> None:
+        """Let go of the tunnel's programs."""
+        self.tunnel.close()
+
 
 def _vport_sysctls(vport: str) -> dict[str, str | int]:
     """Proxy ARP without its delay, and no advice to the pod to go another way."""

@@ -8,14 +8,13 @@ the NIC's ingress, behind a tracer that is first in line (TCX, or clsact with a 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 from agent import tc
 from agent.links import link_by_name
-from agent.loader import LoaderError, load
+from agent.loader import Loaded, LoaderError, load
 from agent.program_cache import ProgramCache
 from bpf.spec import ProgramSpec
 from overhop.lab.netns import LabError, Netns
@@ -43,6 +42,10 @@ class Tunnel(ABC):
     def neighbours(self, others: Sequence[Plot]) -> list[str]:
         """`ip` commands, for what the routes over the device need to know."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what is held outside the nodes' namespaces."""
+
 
 class KernelTunnel(Tunnel):
     """The kernel's ipip module; it makes a tunl0 in each namespace, unless told not to by sysctl."""
@@ -58,10 +61,16 @@ class KernelTunnel(Tunnel):
         """None: a route's gateway is the outer destination."""
         return []
 
+    def close(self) -> None:
+        """Nothing is held."""
 
-@dataclass(frozen=True, slots=True)
+
 class StandIn(Tunnel):
     """A veth named tunl0, whose MAC addresses say to which node a packet goes."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[int, Loaded] = {}
+        """By index of the NIC. Held as long as the lab, so that the programs have an owner."""
 
     def create(self, place: Netns, plot: Plot) -> None:
         """See Tunnel. Raises LabError if the programs cannot be compiled or loaded."""
@@ -73,19 +82,24 @@ class StandIn(Tunnel):
         )
         with place.entered():
             device, nic = _index(DEVICE), _index(NIC)
-        try:
-            loaded = load(
-                ProgramSpec(),
-                programs=("lab_encap", "lab_decap"),
-                extra_defines=(f"-DNIC_IFINDEX={nic}",),
-                source=SOURCE,
-                cache=ProgramCache.of_this_machine(),
-            )
-        except LoaderError as error:
-            raise LabError(f"ipip on {place.name}: {error}") from error
-        with loaded, place.entered():
-            _attach(device, tc.EGRESS, "encap", loaded.programs["lab_encap"])
-            _attach(nic, tc.INGRESS, "decap", loaded.programs["lab_decap"])
+        programs = self._load(nic).programs
+        with place.entered():
+            _attach(device, tc.EGRESS, "encap", programs["lab_encap"])
+            _attach(nic, tc.INGRESS, "decap", programs["lab_decap"])
+
+    def _load(self, nic_ifindex: int) -> Loaded:
+        if nic_ifindex not in self._loaded:
+            try:
+                self._loaded[nic_ifindex] = load(
+                    ProgramSpec(),
+                    programs=("lab_encap", "lab_decap"),
+                    extra_defines=(f"-DNIC_IFINDEX={nic_ifindex}",),
+                    source=SOURCE,
+                    cache=ProgramCache.of_this_machine(),
+                )
+            except LoaderError as error:
+                raise LabError(f"lab: ipip programs: {error}") from error
+        return self._loaded[nic_ifindex]
 
     def neighbours(self, others: Sequence[Plot]) -> list[str]:
         """The MAC addresses of the other nodes' tunl0."""
@@ -93,6 +107,11 @@ class StandIn(Tunnel):
             f"neigh replace {other.address} lladdr {mac(other.address)} dev {DEVICE} nud permanent"
             for other in others
         ]
+
+    def close(self) -> None:
+        """See Tunnel."""
+        while self._loaded:
+            self._loaded.popitem()[1].close()
 
 
 def tunnel(probe_in: Netns) -> Tunnel:

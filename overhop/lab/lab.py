@@ -26,6 +26,7 @@ class Lab:
         self.nodes: tuple[Node, ...] = ()
         self.services: list[Service] = []
         self._claim: ownership.Claim | None = None
+        self._overlay: Overlay | None = None
         self._old_sigterm: object = None
 
     @classmethod
@@ -127,6 +128,8 @@ class Lab:
                 for host in self._hosts():
                     reap(host)
                 netns.delete(namespaces)
+                if self._overlay is not None:
+                    self._overlay.close()
                 claim.release()
             self._release_sigterm()
 
@@ -143,7 +146,8 @@ class Lab:
         self.wire.sysctl({"net/bridge/bridge-nf-call-iptables": 0, "net/bridge/bridge-nf-call-ip6tables": 0})
         self.wire.ip(underlay.wire())
         self.external = self._external(outside)
-        cluster = Cluster(self.name, self.options, self._overlay(), services=self.services)
+        self._overlay = self._choose_overlay()
+        cluster = Cluster(self.name, self.options, self._overlay, services=self.services)
         for plot, place in zip(plots, insides, strict=True):
             cluster.nodes.append(self._node(cluster, plot, place))
         self.nodes = tuple(cluster.nodes)
@@ -153,7 +157,7 @@ class Lab:
         if not self.options.offloads:
             set_offloads(self.wire, ("external", *(node.name for node in self.nodes)), on=False)
 
-    def _overlay(self) -> Overlay:
+    def _choose_overlay(self) -> Overlay:
         if self.options.cni == "ipip":
             return Calico(self.options, ipip.tunnel(self.wire))
         return Flannel(self.options)

@@ -72,3 +72,6 @@ class Overlay(ABC):
     @abstractmethod
     def masquerade(self, cluster: Network, own: Network) -> Masquerade:
         """The CNI's NAT rules on a node: `cluster` all pods, `own` the node's own."""
+
+    def close(self) -> None:  # noqa: B027 (most CNIs hold nothing)
+        """Let go of what is held outside the namespaces, which are gone."""

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 
-from tests.accept import overlay, routes
+from tests.accept import cnis, overlay, routes
 from tests.accept.scenario import Size
 from tests.accept.town import Measured, Towns
 
-SCENARIOS = (*overlay.SCENARIOS, *routes.SCENARIOS)
+SCENARIOS = (*overlay.SCENARIOS, *routes.SCENARIOS, *cnis.SCENARIOS)
 
 
 def run(size: Size, names: Collection[str] = ()) -> Iterator[Measured]:

@@ -2,7 +2,7 @@
 """Pairing scenarios off the plain path: services, NAT, one node, the nodes' own network."""
 
 from bpf.record import Encap, Kind, Quality
-from tests.accept.scenario import NONE, VNI, Size, scenario
+from tests.accept.scenario import NONE, Size, scenario
 from tests.accept.town import Check, Town, addresses
 
 UNUSED_PORT = 8082
@@ -91,7 +91,7 @@ def node_port(place: Town, size: Size) -> Check:
     check = Check.of(place, result)
     records = check.every_request_once(place.n1, Kind.FORWARD)
     check.quality("n1 forward", records, Quality.DNAT | Quality.SNAT)
-    check.encapsulation("n1 forward", records, Encap.VXLAN, VNI)
+    check.encapsulation("n1 forward", records, place.encap, place.vni)
     check.equal("n1 forward dst_before_nat", addresses(records, "dst_before_nat"), {str(place.n1.address)})
     check.no_other_kinds(place.n1, Kind.FORWARD)
     check.every_request_once(place.n2, Kind.RX)

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from agent.ring import Records
-from bpf.record import Encap, Kind, Quality
+from bpf.record import Kind, Quality
 from overhop.lab import HttpResult
 from tests.accept.town import Check, Measured, Town, TownOptions, Towns, addresses
 
-VNI = 1
 NONE = Quality(0)
 DEFAULT = TownOptions()
 
@@ -50,7 +49,7 @@ def both_ends(place: Town, check: Check) -> Iterator[tuple[Records, str]]:
 
 
 def check_both_ends(place: Town, result: HttpResult, *, ipv6: bool = False) -> Check:
-    """Every request has one tx and one rx hop in VXLAN, without flags, between the right addresses."""
+    """Every request has one tx and one rx hop in the overlay, without flags, between the right addresses."""
     check = Check.of(place, result)
     client, server = place.client, place.server
     wanted = (client.address6, server.address6) if ipv6 else (client.address, server.address)
@@ -59,7 +58,7 @@ def check_both_ends(place: Town, result: HttpResult, *, ipv6: bool = False) -> C
         records = check.every_request_once(node, kind)
         check.no_other_kinds(node, kind)
         check.quality(what, records, NONE)
-        check.encapsulation(what, records, Encap.VXLAN, VNI)
+        check.encapsulation(what, records, place.encap, place.vni)
         check.counter(node, "unmatched", 0)
         for name, address in zip(("src", "dst"), wanted, strict=True):
             check.equal(f"{what} {name}", addresses(records, name), {str(address)})

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from agent.ring import Records
 from bpf.record import ContextKind, Encap, Kind, Quality
-from overhop.lab import HttpResult, Lab, Node, Pod
+from overhop.lab import Cni, HttpResult, Lab, Node, Pod
 from tests.accept.tracer import Snapshot, Tracer, imbalances
 
 Counts = npt.NDArray[np.int64]
@@ -26,6 +26,8 @@ Counts = npt.NDArray[np.int64]
 class TownOptions:
     """How the lab of a scenario is built."""
 
+    cni: Cni = "vxlan"
+    """`vxlan` has IPv6 besides IPv4, the others have one family."""
     offloads: bool = True
     bridge_ageing: bool = True
     bystanders: int = 0
@@ -45,13 +47,28 @@ class Town:
     server: Pod
     tracers: dict[Node, Tracer]
 
+    @property
+    def encap(self) -> Encap:
+        """What the overlay puts around packets."""
+        return Encap.IPIP if self.lab.options.cni == "ipip" else Encap.VXLAN
+
+    @property
+    def vni(self) -> int:
+        """Of the overlay, 0 if its encapsulation has none."""
+        return self.n1.overlay.vni
+
 
 @contextmanager
 def town(options: TownOptions) -> Iterator[Town]:
-    """A traced lab of two nodes, IPv4 and IPv6; the external host serves on port 80, the node n2 on 8080."""
+    """A traced lab of two nodes; the external host serves on port 80, the node n2 on 8080."""
     with ExitStack() as stack:
         lab = stack.enter_context(
-            Lab.vxlan(ipv6=True, offloads=options.offloads, bridge_ageing=options.bridge_ageing)
+            Lab.make(
+                options.cni,
+                ipv6=options.cni == "vxlan",
+                offloads=options.offloads,
+                bridge_ageing=options.bridge_ageing,
+            )
         )
         n1, n2 = lab.nodes
         client, neighbour, server = n1.pod("client"), n1.pod("neighbour"), n2.pod("server")
@@ -70,7 +87,10 @@ def town(options: TownOptions) -> Iterator[Town]:
 
 
 class Towns:
-    """Towns by their options, each built when it is first asked for; traced once, used by many scenarios."""
+    """Towns by their options, each built when it is first asked for; traced once, used by many scenarios.
+
+    Only those of one CNI at a time: each has two agents.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -86,6 +106,9 @@ class Towns:
 
     def get(self, options: TownOptions) -> Town:
         """The town, with nothing counted yet."""
+        if any(other.cni != options.cni for other in self._towns):
+            self._towns.clear()
+            self._stack.close()
         if options not in self._towns:
             self._towns[options] = self._stack.enter_context(town(options))
         found = self._towns[options]

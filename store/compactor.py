@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out what store.compaction plans, for all nodes and tables of one store (docs/store.md)."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from store.compaction import HOUR_S, Input, Merge, Rules, is_expired, plan
+from store.layout import (
+    TEMPORARY,
+    Entry,
+    parse_name,
+    sync_directory,
+    table_directory,
+    temporary_name,
+    visible,
+)
+from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, is_damaged, joined
+from store.query import StoreError
+from store.schema import TABLES, Table
+from store.segment import Frame, SegmentReader, is_held
+
+_log = logging.getLogger(__name__)
+
+BAD: Final = ".bad"
+"""Ends the names of files that were set aside because they could not be read, or not all of them."""
+_HOUR_NS: Final = HOUR_S * 1_000_000_000
+_Failures = (OSError, StoreError, DuckError)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a store is compacted."""
+
+    rules: Rules = field(default_factory=Rules)
+    grace_s: float = 60
+    """How long a file stays that another one covers: who has listed it may still open it."""
+    first_retry_s: float = 10
+    last_retry_s: float = 300
+    chunk_rows: int = CHUNK_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a test replaces. `step` is told each step of the protocol when it is done."""
+
+    clock_ns: Callable[[], int] = time.time_ns
+    monotonic_s: Callable[[], float] = time.monotonic
+    step: Callable[[str], None] = lambda _: None
+    is_ending: Callable[[], bool] = lambda: False
+
+
+class Compactor:
+    """Compacts the store at `store`; only one may do so at a time (store.writer holds the lock)."""
+
+    def __init__(
+        self, store: Path, settings: Settings | None = None, around: Surroundings | None = None
+    ) -> None:
+        self._store = store
+        self._settings = settings or Settings()
+        self._around = around or Surroundings()
+        self._directories: dict[Path, _Directory] = {}
+
+    def remove_unfinished(self) -> None:
+        """What a killed writer left: nobody else makes Parquet files. Raises OSError."""
+        for table in TABLES:
+            for path in table_directory(self._store, table.name).glob(f"*/{TEMPORARY}*.parquet"):
+                path.unlink(missing_ok=True)
+
+    def round(self) -> None:
+        """Whatever is due now in each directory; what fails there is logged and tried again later."""
+        files = ParquetFiles()
+        try:
+            for directory in self._all():
+                if self._around.is_ending():
+                    return
+                directory.work(files)
+        finally:
+            files.close()
+
+    def _all(self) -> "Iterator[_Directory]":
+        for table in TABLES:
+            for path in _subdirectories(table_directory(self._store, table.name)):
+                if path not in self._directories:
+                    self._directories[path] = _Directory(path, table, self._settings, self._around)
+                yield self._directories[path]
+
+
+class _Directory:
+    """The files of one node and table."""
+
+    def __init__(self, path: Path, table: Table, settings: Settings, around: Surroundings) -> None:
+        self._path, self._table, self._settings, self._around = path, table, settings, around
+        self._known: dict[Entry, Input] = {}
+        self._unreadable: set[Entry] = set()
+        """Left alone until the writer starts again; readers say what is wrong with them."""
+        self._covered_since_s: dict[str, float] = {}
+        self._error: str | None = None
+        self._retry_s, self._retry_at_s = settings.first_retry_s, 0.0
+
+    def work(self, files: ParquetFiles) -> None:
+        """One round here: what is no longer needed goes, what is due is merged."""
+        try:
+            inputs = self._retire(self._look(files))
+            if self._around.monotonic_s() < self._retry_at_s:
+                return
+            self._merge_due(inputs, files)
+        except _Failures as error:
+            self._fail(str(error))
+            return
+        if self._error:
+            _log.warning("%s: compacting works again", self._path)
+        self._error, self._retry_s = None, self._settings.first_retry_s
+
+    def _retire(self, inputs: list[Input]) -> list[Input]:
+        """Remove what is too old; the others."""
+        if self._covered_since_s:  # without what covers it, a file would be read again
+            return inputs
+        now_ns = self._around.clock_ns()
+        expired = [
+            each for each in inputs if each.is_ready and is_expired(_end_ns(each), self._table, now_ns)
+        ]
+        for each in expired:
+            self._remove(each.entry.name)
+        return [each for each in inputs if each not in expired]
+
+    def _merge_due(self, inputs: list[Input], files: ParquetFiles) -> None:
+        for merge in plan(inputs, self._table, self._around.clock_ns(), self._settings.rules):
+            if self._around.is_ending():
+                return
+            self._merge(merge, files)
+
+    def _fail(self, error: str) -> None:
+        if error != self._error:
+            _log.error("compact %s: %s: its inputs stay, tried again until it works", self._path, error)
+        self._error = error
+        self._retry_at_s = self._around.monotonic_s() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, self._settings.last_retry_s)
+
+    # ---- looking --------------------------------------------------------------------------------
+
+    def _look(self, files: ParquetFiles) -> list[Input]:
+        """The files to compact, in order of their rows; those no longer needed go."""
+        names = _names(self._path)
+        entries = visible(names)
+        shown = {entry.name for entry in entries}
+        self._drop_covered([name for name in names if parse_name(name) and name not in shown])
+        self._drop_expired_bad([name for name in names if name.endswith(BAD)])
+        self._known = {entry: each for entry, each in self._known.items() if entry in entries}
+        inputs = []
+        for entry in entries:
+            found = self._input(entry, entry is entries[-1], files)
+            if found:
+                inputs.append(found)
+        return inputs
+
+    def _input(self, entry: Entry, is_last: bool, files: ParquetFiles) -> Input | None:
+        """None: it was set aside."""
+        known = self._known.get(entry)
+        if known and known.is_ready:
+            return known
+        if entry not in self._unreadable:
+            try:
+                found = self._parquet(entry, files) if entry.is_parquet else self._segment(entry, is_last)
+            except _Failures as error:
+                self._leave(entry, error)
+            else:
+                if found:
+                    self._known[entry] = found
+                return found
+        return Input(entry, 0, 0, 0, is_ready=False)  # keeps its place: no file is made that would cover it
+
+    def _leave(self, entry: Entry, error: Exception) -> None:
+        _log.error("%s: %s: left as it is", self._path / entry.name, error)
+        self._unreadable.add(entry)
+
+    def _parquet(self, entry: Entry, files: ParquetFiles) -> Input | None:
+        path = self._path / entry.name
+        try:
+            facts = files.facts(path)
+        except DuckError as error:
+            if not is_damaged(path, error):
+                raise
+            self._set_aside(entry.name, str(error))
+            return None
+        return Input(entry, facts.first_ns, facts.last_ns, path.stat().st_size)
+
+    def _segment(self, entry: Entry, is_last: bool) -> Input | None:
+        path = self._path / entry.name
+        is_ready = not is_last or not is_held(path)
+        with SegmentReader(path) as reader:
+            header, damages = reader.header, reader.damages
+        if header and header.columns != self._table.columns:
+            raise StoreError(f"its columns are not those of {self._table.name}")
+        if header:
+            return Input(entry, header.first_ns, header.first_ns, path.stat().st_size, is_ready)
+        reason = damages[0].reason if damages else "it ends within its header"
+        self._set_aside(entry.name, reason)
+        return None
+
+    # ---- merging --------------------------------------------------------------------------------
+
+    def _merge(self, merge: Merge, files: ParquetFiles) -> None:
+        made = _Making(self._path, merge.name)
+        try:
+            self._make(merge, made, files)
+        except DuckError:
+            self._set_aside_damaged(merge, files)
+            raise
+        finally:
+            made.remove_parts()
+
+    def _make(self, merge: Merge, made: "_Making", files: ParquetFiles) -> None:
+        sources = self._sources(merge, made, files)
+        self._around.step("parts")
+        if not sources:  # segments without a row
+            for entry in merge.inputs:
+                self._remove(entry.name)
+            return
+        written = sources[0]
+        if len(sources) > 1 or written not in made.parts:
+            written = made.part()
+            files.merge(self._table, sources, written)
+        self._around.step("written")
+        _sync_file(written)
+        self._around.step("synced")
+        written.rename(self._path / merge.name)
+        self._around.step("renamed")
+        sync_directory(self._path)
+        self._around.step("directory synced")
+
+    def _sources(self, merge: Merge, made: "_Making", files: ParquetFiles) -> list[Path]:
+        """Parquet files of all rows, in order of time."""
+        sources: list[Path] = []
+        waiting: list[Frame] = []
+        for entry in merge.inputs:
+            if entry.is_parquet:
+                sources += self._part(waiting, made, files)
+                sources.append(self._path / entry.name)
+                continue
+            for frame in self._frames(entry):
+                waiting.append(frame)
+                if sum(each.rows for each in waiting) >= self._settings.chunk_rows:
+                    sources += self._part(waiting, made, files)
+        return sources + self._part(waiting, made, files)
+
+    def _part(self, frames: list[Frame], made: "_Making", files: ParquetFiles) -> list[Path]:
+        """The rows of the frames as a file of their own; forgets the frames."""
+        if not frames:
+            return []
+        columns = joined(self._table, [frame.columns for frame in frames])
+        frames.clear()
+        path = made.part()
+        files.write(self._table, columns, path)
+        return [path]
+
+    def _frames(self, entry: Entry) -> Iterator[Frame]:
+        reader = SegmentReader(self._path / entry.name)
+        try:
+            yield from reader
+        except OSError as error:
+            self._known.pop(entry, None)
+            self._leave(entry, error)
+            raise
+        finally:
+            reader.close()
+        for damage in reader.damages:
+            _log.error("%s: kept as %s%s, the other rows are used", damage, entry.name, BAD)
+        if reader.damages:
+            self._keep_copy(entry.name)
+        elif reader.unread_bytes:
+            _log.warning("%s: ends in %d bytes of an append that failed", reader.path, reader.unread_bytes)
+
+    # ---- what goes ------------------------------------------------------------------------------
+
+    def _drop_covered(self, names: list[str]) -> None:
+        now_s = self._around.monotonic_s()
+        self._covered_since_s = {name: self._covered_since_s.get(name, now_s) for name in names}
+        for name, since_s in self._covered_since_s.items():
+            if now_s - since_s >= self._settings.grace_s:
+                self._remove(name)
+
+    def _drop_expired_bad(self, names: list[str]) -> None:
+        for name in names:
+            try:
+                changed_ns = (self._path / name).stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if is_expired(changed_ns, self._table, self._around.clock_ns()):
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        (self._path / name).unlink(missing_ok=True)
+        self._around.step("removed")
+
+    def _set_aside_damaged(self, merge: Merge, files: ParquetFiles) -> None:
+        """After a failure: the Parquet inputs that cannot be read; the others are merged next time."""
+        for entry in merge.inputs:
+            path = self._path / entry.name
+            if not entry.is_parquet:
+                continue
+            try:
+                files.check(path)
+            except DuckError as error:
+                if is_damaged(path, error):
+                    self._set_aside(entry.name, str(error))
+
+    def _set_aside(self, name: str, reason: str) -> None:
+        _log.error("%s: %s: set aside as %s%s", self._path / name, reason, name, BAD)
+        (self._path / name).rename(self._path / (name + BAD))
+
+    def _keep_copy(self, name: str) -> None:
+        with contextlib.suppress(FileExistsError):  # of an attempt before
+            os.link(self._path / name, self._path / (name + BAD))
+
+
+class _Making:
+    """Files on the way to become one."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory, self._name = directory, name
+        self.parts: list[Path] = []
+
+    def part(self) -> Path:
+        """The name of a further one."""
+        self.parts.append(self._directory / temporary_name(f"{len(self.parts)}-{self._name}"))
+        return self.parts[-1]
+
+    def remove_parts(self) -> None:
+        """All that did not get a name."""
+        for path in self.parts:
+            path.unlink(missing_ok=True)
+
+
+def _end_ns(each: Input) -> int:
+    """Not before the file's last row: all rows of a segment are of one hour."""
+    if each.entry.is_parquet:
+        return each.last_ns
+    return (each.first_ns // _HOUR_NS + 1) * _HOUR_NS
+
+
+def _subdirectories(directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as found:
+            return sorted(directory / each.name for each in found if each.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

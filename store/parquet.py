@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parquet files of the store through DuckDB: written, merged, their facts read (docs/store.md)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+
+from store.batch import Labels, Numbers
+from store.layout import FORMAT_VERSION
+from store.query import StoreError
+from store.schema import SCHEMA_VERSION, TEXT, Table
+
+DuckError: Final = duckdb.Error
+SQL_TYPES: Final = {
+    "i8": "BIGINT",
+    "u8": "UBIGINT",
+    "u4": "UINTEGER",
+    "u2": "USMALLINT",
+    "u1": "UTINYINT",
+    TEXT: "VARCHAR",
+}
+ROW_GROUP_ROWS: Final = 30_720
+"""15 of DuckDB's vectors; with 20 of them a merge of samples passes the writer's memory (docs/store.md)."""
+CHUNK_ROWS: Final = 16_384
+"""Rows that become one part, and that lie in memory as numpy arrays meanwhile."""
+
+_PARQUET: Final = f"format parquet, compression zstd, parquet_version v2, row_group_size {ROW_GROUP_ROWS}"
+_READ_BYTES: Final = 1 << 20
+_ROWS: Final = "rows_in_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a Parquet file says of itself without reading rows; times of its first and last row."""
+
+    first_ns: int
+    last_ns: int
+    rows: int
+
+
+def connect(memory_limit: str, threads: int, spill: str = "") -> duckdb.DuckDBPyConnection:
+    """DuckDB without a database; it loads no extension. `spill`: a directory for what passes the limit."""
+    return duckdb.connect(
+        config={
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "temp_directory": spill,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "enable_external_file_cache": False,
+        }
+    )
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class ParquetFiles:
+    """Writes and merges Parquet files with bounded memory. Methods raise duckdb.Error and OSError."""
+
+    def __init__(self, memory_limit: str = "60MB", threads: int = 1) -> None:
+        self._memory_limit, self._threads = memory_limit, threads
+
+    @cached_property
+    def _duckdb(self) -> duckdb.DuckDBPyConnection:
+        """Connected when first needed: that takes 40 ms and 25 MB."""
+        return connect(self._memory_limit, self._threads)
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        if "_duckdb" in self.__dict__:
+            self._duckdb.close()
+
+    def write(self, table: Table, columns: Mapping[str, Numbers | Labels], path: Path) -> Facts:
+        """The rows, in order of time, as a file that must not exist yet."""
+        chosen: list[str] = []
+        arrays: dict[str, Numbers] = {}
+        texts: dict[str, list[str]] = {}
+        for number, column in enumerate(table.columns):
+            values, name = columns[column.name], quoted(column.name)
+            if isinstance(values, Labels):
+                arrays[column.name] = values.codes
+                texts[f"t{number}"] = [*values.values]
+                chosen.append(f"list_extract($t{number}::VARCHAR[], {name}::BIGINT + 1) AS {name}")
+            else:
+                arrays[column.name] = values
+                chosen.append(name)
+        time = arrays["time"]
+        facts = Facts(int(time[0]), int(time[-1]), len(time))
+        with self._registered(arrays):
+            self._copy(f"SELECT {', '.join(chosen)} FROM {_ROWS}", texts, path, facts)
+        return facts
+
+    def merge(self, table: Table, inputs: Sequence[Path], path: Path) -> Facts:
+        """The rows of all files, given in order of time, as one. Raises StoreError if rows got lost."""
+        each = [self.facts(source) for source in inputs]
+        facts = Facts(each[0].first_ns, each[-1].last_ns, sum(one.rows for one in each))
+        names = ", ".join(quoted(column.name) for column in table.columns)
+        sources = {"inputs": [str(source) for source in inputs]}
+        written = self._copy(f"SELECT {names} FROM read_parquet($inputs)", sources, path, facts)
+        if written != facts.rows:
+            raise StoreError(f"merge into {path}: {written} rows of {facts.rows} came out: the inputs stay")
+        return facts
+
+    def facts(self, path: Path) -> Facts:
+        """Raises StoreError if the file is none of ours or of a newer format."""
+        return read_facts(self._duckdb, path)
+
+    def check(self, path: Path) -> None:
+        """Read every value of the file. Raises duckdb.Error if that cannot be done."""
+        self._duckdb.execute(
+            "SELECT bit_xor(hash(each)) FROM read_parquet($path) each", {"path": str(path)}
+        ).fetchall()
+
+    def _copy(self, query: str, parameters: Mapping[str, object], path: Path, facts: Facts) -> int:
+        about = {
+            "format": FORMAT_VERSION,
+            "schema": SCHEMA_VERSION,
+            "first_ns": facts.first_ns,
+            "last_ns": facts.last_ns,
+            "rows": facts.rows,
+        }
+        kept = ", ".join(f"{name}: '{int(value)}'" for name, value in about.items())
+        statement = f"COPY ({query}) TO $to ({_PARQUET}, kv_metadata {{{kept}}})"
+        row = self._duckdb.execute(statement, {**parameters, "to": str(path)}).fetchone()
+        return int(row[0]) if row else 0
+
+    @contextmanager
+    def _registered(self, arrays: Mapping[str, Numbers]) -> Iterator[None]:
+        self._duckdb.register(_ROWS, dict(arrays))
+        try:
+            yield
+        finally:
+            self._duckdb.unregister(_ROWS)
+
+
+def read_facts(connection: duckdb.DuckDBPyConnection, path: Path | str) -> Facts:
+    """Raises StoreError if the file is none of ours or newer than we know, duckdb.Error if it is damaged."""
+    rows = connection.execute(
+        "SELECT key, value FROM parquet_kv_metadata($path)", {"path": str(path)}
+    ).fetchall()
+    about: dict[str, Any] = {bytes(key).decode(): value for key, value in rows}
+    try:
+        version = int(about["format"]), int(about["schema"])
+        facts = Facts(*(int(about[name]) for name in ("first_ns", "last_ns", "rows")))
+    except (KeyError, ValueError) as error:
+        raise StoreError(f"{path}: no Parquet file of a store") from error
+    if version[0] > FORMAT_VERSION or version[1] > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: it has format {version[0]}, schema {version[1]}; this overhop knows up to format "
+            f"{FORMAT_VERSION}, schema {SCHEMA_VERSION}: use the overhop that wrote it"
+        )
+    return facts
+
+
+def is_damaged(path: Path, error: Exception) -> bool:
+    """Whether the file cannot be read for what it holds: the system gives us its bytes. Raises OSError."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return False
+    with path.open("rb") as file:
+        while file.read(_READ_BYTES):
+            pass
+    return True
+
+
+def joined(table: Table, frames: Sequence[Mapping[str, Numbers | Labels]]) -> dict[str, Numbers | Labels]:
+    """The rows of several frames of one table as one."""
+    columns: dict[str, Numbers | Labels] = {}
+    for column in table.columns:
+        parts = [frame[column.name] for frame in frames]
+        columns[column.name] = _joined_labels(parts) if column.dtype == TEXT else _joined_numbers(parts)
+    return columns
+
+
+def _joined_numbers(parts: Sequence[Numbers | Labels]) -> Numbers:
+    return np.concatenate([part for part in parts if not isinstance(part, Labels)])
+
+
+def _joined_labels(parts: Sequence[Numbers | Labels]) -> Labels:
+    """Each distinct text once."""
+    numbers: dict[str, int] = {}
+    codes: list[Numbers] = []
+    for part in parts:
+        assert isinstance(part, Labels)
+        mapped = np.array([numbers.setdefault(text, len(numbers)) for text in part.values], np.uint32)
+        codes.append(mapped[part.codes] if len(part.values) else part.codes)
+    return Labels(tuple(numbers), np.concatenate(codes).astype(np.uint32, copy=False))

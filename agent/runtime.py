@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Self
 
 from agent import unix_socket
 from agent.attach import InterfaceGone
+from agent.chronicle import Chronicle
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
 from agent.discover import DiscoveryError, completed
 from agent.links import Link, LinkWatch, links
-from agent.loader import LoaderError
-from agent.loading import Loading
 from agent.lock import AgentLock
 from agent.plan import Plan, VportPlan
+from agent.plan_changes import PlanChanges
 from agent.plan_file import PlanFile
 from agent.points import NIC_POINTS, Hook, wanted
 from agent.record import Recorder, RecordingHeader, RecordServer
@@ -58,16 +57,6 @@ class AgentConfig:
     node: str = field(default_factory=lambda: os.uname().nodename)
 
 
-@dataclass(slots=True)
-class _Change:
-    """A plan that shall become the plan."""
-
-    base: Plan
-    plan: Plan
-    """`base`, completed."""
-    loading: Loading | None = None
-
-
 class Agent:
     """One node's agent in the network namespace of the calling thread.
 
@@ -84,12 +73,13 @@ class Agent:
             stack.callback(lock.close)
             for removed in sweep(lock):
                 _log.warning("removed what a killed agent left", extra={"what": removed})
-            self._plan_file = PlanFile(config.plan_path) if config.plan_path else None
+            plan_file = PlanFile(config.plan_path) if config.plan_path else None
             self._watch_links = stack.enter_context(LinkWatch())
-            self._base = self._first_plan()
+            self._base = plan_file.plan if plan_file is not None else _plan_without_file(config)
             self._plan = completed(self._base, links())
             _require_nics(self._plan)
             self._clock = Clock()
+            self._chronicle = Chronicle()
             tai_ns = self._clock.offset.tai_offset_ns
             self.datapath = Datapath(self._plan.spec(), config.mode, tai_ns, stop)
             stack.callback(self.datapath.close)
@@ -107,8 +97,8 @@ class Agent:
             self._unsettled = True
             self._is_running = False
             self._next_sockets_ns = self._next_plan_look_ns = self._next_check_ns = 0
-            self._change: _Change | None = None
-            stack.callback(self._forget_change)
+            self._plan_changes = PlanChanges(plan_file, self.datapath.load, self._chronicle.plan_refused)
+            stack.callback(self._plan_changes.close)
             while self._unsettled:
                 self._follow_links(None)
             self._log_start()
@@ -166,11 +156,11 @@ class Agent:
             self._watchers.poll(now_ns)
         if self._unsettled:
             self._follow_links(take)
-        if self._change is not None:
-            self._follow_change(self._change, take)
+        if self._plan_changes.is_pending:
+            self._follow_plan(take)
         elif now_ns >= self._next_plan_look_ns:
             self._next_plan_look_ns = now_ns + PLAN_LOOK_NS
-            self._follow_plan()
+            self._plan_changes.look(self.datapath.spec)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + CHECK_NS
             self._check(now_ns)
@@ -183,11 +173,6 @@ class Agent:
         self._requests.add(batch)
         if take is not None:
             take(batch)
-
-    def _first_plan(self) -> Plan:
-        if self._plan_file is not None:
-            return self._plan_file.plan
-        return Plan(nic=(self.config.nic,)) if self.config.nic else Plan()
 
     def _follow_links(self, take: Callable[[Records], None] | None) -> None:
         """Steps towards what the interfaces of this moment ask for; the rest is for the next turns."""
@@ -204,6 +189,7 @@ class Agent:
         self._unsettled = not self.datapath.step(now_wanted, self._pace(take))
         self._say_failed()
         self._requests.keep(self.datapath.vports)
+        self._chronicle.vports(len(self.datapath.vports))
 
     def _pace(self, take: Callable[[Records], None] | None) -> Callable[[], bool]:
         """Reads the ring between two programs, as long as this turn may last."""
@@ -223,6 +209,7 @@ class Agent:
         for name in set(self._missing) - set(missing):
             _log.info("the NIC is back", extra={"ifname": name})
         self._missing = missing
+        self._chronicle.nics_missing(missing)
 
     def _say_failed(self) -> None:
         """Each failure once; at the start a NIC that cannot be traced is an error of the agent."""
@@ -232,51 +219,28 @@ class Agent:
             if hook not in self._failed and not isinstance(error, InterfaceGone):
                 _log.error("not traced", extra={"ifname": self._names[hook.ifindex], "reason": str(error)})
         self._failed = frozenset(self.datapath.failed)
+        lasting = {
+            hook: why for hook, why in self.datapath.failed.items() if not isinstance(why, InterfaceGone)
+        }
+        self._chronicle.not_traced({self._names[hook.ifindex]: str(why) for hook, why in lasting.items()})
 
-    def _follow_plan(self) -> None:
-        if self._plan_file is None or not self._plan_file.poll():
-            return
-        if self._plan_file.error is not None:
-            for problem in self._plan_file.error.problems:
-                _log.error("the plan is wrong, the old one stays", extra={"problem": str(problem)})
-            return
-        try:
-            plan = completed(self._plan_file.plan, links())
-            wanted(plan, links())
-        except DiscoveryError as error:
-            self._refuse(error)
-            return
-        self._change = _Change(self._plan_file.plan, plan)
-        if plan.spec() != self.datapath.spec:
-            self._change.loading = Loading(partial(self.datapath.load, plan.spec()))
-
-    def _follow_change(self, change: "_Change", take: Callable[[Records], None] | None) -> None:
+    def _follow_plan(self, take: Callable[[Records], None] | None) -> None:
         """Take the new plan, once its programs are loaded; requests go on meanwhile."""
-        spec = change.plan.spec()
-        if change.loading is not None:
-            if not change.loading.done:
-                return
-            try:
-                loaded = change.loading.result()
-            except (LoaderError, OSError) as error:
-                self._refuse(error)
-                self._change = None
-                return
-            self._deliver(self.datapath.swap(spec, loaded), take)
-        self._base, self._plan, self._change = change.base, change.plan, None
+        new = self._plan_changes.take()
+        if new is None:
+            return
+        spec = new.plan.spec()
+        if new.programs is not None:
+            self._deliver(self.datapath.swap(spec, new.programs), take)
+        self._base, self._plan = new.base, new.plan
         self._unsettled = True
-        _log.info("new plan", extra={"nic": ", ".join(change.plan.nic), "spec": spec.digest()})
-
-    def _refuse(self, error: Exception) -> None:
-        _log.error("the plan cannot be followed, the old one stays", extra={"reason": str(error)})
-
-    def _forget_change(self) -> None:
-        if self._change is not None and self._change.loading is not None:
-            self._change.loading.discard()
+        self._chronicle.plan_followed(new.plan, spec.digest())
+        _log.info("new plan", extra={"nic": ", ".join(new.plan.nic), "spec": spec.digest()})
 
     def _check(self, now_ns: int) -> None:
         if self._clock.refresh(now_ns):
             _log.warning("real time was set", extra={"by_ns": self._clock.last_step_ns})
+            self._chronicle.clock_stepped(self._clock.last_step_ns)
         self.datapath.retry()
         self._unsettled = True
         shadows = self.datapath.shadows()
@@ -285,6 +249,7 @@ class Agent:
                 where = {"ifname": self._names.get(hook.ifindex, ""), "point": hook.point.label}
                 _log.warning(f"shadowed by {name}", extra=where)
         self._shadows = shadows
+        self._chronicle.shadows(shadows, self._names)
 
     def _name(self, endpoint: Endpoint) -> str:
         if endpoint.ifindex:
@@ -308,6 +273,10 @@ class Agent:
                 "source": source_digest(),
             },
         )
+
+
+def _plan_without_file(config: AgentConfig) -> Plan:
+    return Plan(nic=(config.nic,)) if config.nic else Plan()
 
 
 def _require_nics(plan: Plan) -> None:

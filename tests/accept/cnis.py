@@ -20,6 +20,9 @@ def _of(cni: Cni, *, offloads: bool) -> Iterator[Scenario]:
         yield Scenario(f"{cni}_{name}{suffix}", TownOptions(cni=cni, offloads=offloads), body)
 
 
-SCENARIOS = tuple(
-    entry for cni in CNIS for offloads in (True, False) for entry in _of(cni, offloads=offloads)
+CLSACT = Scenario("ipip_clsact", TownOptions(cni="ipip", attach="clsact"), overlay.vxlan.body)
+"""The lab's own filters decapsulate at the same hook, behind the agent's."""
+SCENARIOS = (
+    *(entry for cni in CNIS for offloads in (True, False) for entry in _of(cni, offloads=offloads)),
+    CLSACT,
 )

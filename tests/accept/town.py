@@ -32,6 +32,8 @@ class TownOptions:
     bridge_ageing: bool = True
     bystanders: int = 0
     """Pods beside the server that send and get nothing."""
+    attach: str = "auto"
+    """How the agents attach: auto, tcx, clsact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def town(options: TownOptions) -> Iterator[Town]:
             host.serve_http(80)
         n2.serve_http(8080)
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="overhop-accept-")))
-        tracers = {node: Tracer(node, directory) for node in lab.nodes}
+        tracers = {node: Tracer(node, directory, options.attach) for node in lab.nodes}
         for tracer in tracers.values():
             tracer.start()
         for tracer in tracers.values():

@@ -40,8 +40,9 @@ class Snapshot:
 class Tracer:
     """`overhop agent --plan`, for all pods that the node has when it starts; `directory` takes its files."""
 
-    def __init__(self, node: Node, directory: Path) -> None:
+    def __init__(self, node: Node, directory: Path, attach: str = "auto") -> None:
         self.node = node
+        self._attach = attach
         self._plan = directory / f"{node.netns.name}.yaml"
         self._errors = directory / f"{node.netns.name}.log"
         self._recording = directory / f"{node.netns.name}.records"
@@ -51,7 +52,8 @@ class Tracer:
     def start(self) -> None:
         """Start the agent; it is not yet attached."""
         self._plan.write_text(yaml.safe_dump(self.node.plan()))
-        argv = (sys.executable, "-m", "overhop", "agent", "--json", "--plan", str(self._plan))
+        agent = (sys.executable, "-m", "overhop", "agent", "--json", "--attach", self._attach)
+        argv = (*agent, "--plan", str(self._plan))
         with self._errors.open("wb") as errors:
             self._process = self.node.popen(argv, stdout=subprocess.PIPE, stderr=errors.fileno())
 

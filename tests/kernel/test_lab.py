@@ -9,7 +9,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+import yaml
 
+from agent.plan import load_plan, parse_plan
 from overhop.lab import Host, Lab, LabError, Service, drops, netns, sweep
 from tests.kernel.tap import tap
 from tests.require import require_commands
@@ -184,6 +186,55 @@ def test_plan_names_every_vport_of_the_node(city: City) -> None:
             "addresses": ["10.244.2.3", "fd00:10:244:2::3"],
         },
     ]
+
+
+def test_plan_names_pods_of_other_nodes_nodes_services_and_networks(city: City) -> None:
+    names = parse_plan(yaml.safe_dump(city.n2.plan())).model_dump(mode="json")["names"]
+    assert names["pods"][0] == {
+        "namespace": "shop",
+        "pod": "client",
+        "workload": "client",
+        "addresses": ["10.244.1.2", "fd00:10:244:1::2"],
+    }
+    assert "server" not in {pod["pod"] for pod in names["pods"]}
+    assert names["nodes"][0] == {
+        "name": "n1",
+        "addresses": [
+            "172.18.0.11",
+            "fd00:18::b",
+            "10.244.1.0",
+            "10.244.1.1",
+            "fd00:10:244:1::",
+            "fd00:10:244:1::1",
+        ],
+    }
+    assert names["services"][0] == {
+        "namespace": "default",
+        "name": "web",
+        "addresses": ["10.96.0.10", "fd00:10:96::a"],
+        "port": 80,
+        "node_port": 30080,
+    }
+    assert names["pod_networks"] == ["10.244.0.0/16", "fd00:10:244::/48"]
+
+
+def test_kept_plan_follows_pods_and_services_of_all_nodes(tmp_path: Path) -> None:
+    with Lab.vxlan(nodes=2) as lab:
+        n1, n2 = lab.nodes
+        path = tmp_path / "n1.yaml"
+        n1.keep_plan(path, {"program": {"window": 200}})
+        assert load_plan(path).vports == ()
+        near, far = n1.pod("near"), n2.pod("far")
+        lab.service("web", backends=[far])
+        plan = load_plan(path)
+        assert [vport.pod for vport in plan.vports] == ["near"]
+        assert [pod.pod for pod in plan.names.pods] == ["far"]
+        assert [service.name for service in plan.names.services] == ["web"]
+        assert plan.program.window == 200
+        n2.delete_pod(far)
+        assert load_plan(path).names.pods == ()
+        n1.delete_pod(near)
+    assert load_plan(path).vports == ()
 
 
 def test_topology_is_json_with_nodes_and_services(city: City) -> None:

@@ -3,6 +3,7 @@
 
 import time
 
+from agent.program_cache import DIRECTORY_VARIABLE
 from overhop.lab import HttpResult
 from tests.accept.agents import AgentProcess
 from tests.accept.lifecycle import Stage
@@ -11,6 +12,7 @@ from tests.accept.verdict import Verdict, until
 RSS_MAX_MB = 80.0
 CPU_PER_100K_MAX_S = 0.02
 FIRST_HOP_MAX_S = 3.0
+FIRST_HOP_CACHED_MAX_S = 1.5
 IDLE_S = 10.0
 FIRST_HOPS = 10
 
@@ -48,16 +50,26 @@ def _cpu_share(agent: AgentProcess, seconds: float) -> float:
 
 
 def _first_hop(verdict: Verdict, place: Stage) -> None:
-    """From the start of the command to the first hop, of requests every 10 ms; the best of three starts."""
-    times_s = []
-    for _ in range(3):
-        load = place.client.start_http(place.server, requests=6000, connections=1, rate_hz=100.0)
-        with AgentProcess(place.node, place.directory, plan=place.node.plan()) as agent:
-            begun_s = time.monotonic() - agent.start_s
-            until(lambda: agent.counters()["records"], lambda found: found >= 1, 10.0)
-            times_s.append(time.monotonic() - begun_s)
-            agent.terminate()
-        load.process.terminate()
-        load.process.communicate()
-    verdict.numbers["first_hop_all_s"] = [round(one, 2) for one in times_s]
-    verdict.at_most("first_hop_s", min(times_s), FIRST_HOP_MAX_S)
+    """From the start of the command to the first hop, of requests every 10 ms; the best of three starts.
+
+    Compiled each time, and loaded from the cache that a start before them left.
+    """
+    compiled_s = [_first_hop_s(place, "") for _ in range(3)]
+    cached_s = [_first_hop_s(place, str(place.directory / "cache")) for _ in range(4)][1:]
+    verdict.numbers["first_hop_all_s"] = [round(one, 2) for one in compiled_s]
+    verdict.numbers["first_hop_cached_all_s"] = [round(one, 2) for one in cached_s]
+    verdict.at_most("first_hop_s", min(compiled_s), FIRST_HOP_MAX_S)
+    verdict.at_most("first_hop_cached_s", min(cached_s), FIRST_HOP_CACHED_MAX_S)
+
+
+def _first_hop_s(place: Stage, cache_directory: str) -> float:
+    load = place.client.start_http(place.server, requests=6000, connections=1, rate_hz=100.0)
+    under = ("env", f"{DIRECTORY_VARIABLE}={cache_directory}")
+    with AgentProcess(place.node, place.directory, plan=place.node.plan(), under=under) as agent:
+        begun_s = time.monotonic() - agent.start_s
+        until(lambda: agent.counters()["records"], lambda found: found >= 1, 10.0)
+        took_s = time.monotonic() - begun_s
+        agent.terminate()
+    load.process.terminate()
+    load.process.communicate()
+    return took_s

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent does with every record: name it, sum it up, sample it. Many at a time, for the costs."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from agent.aggregate import MAX_SERIES, Aggregator
+from agent.clock import ClockOffset
+from agent.links import Link
+from agent.naming import Namer
+from agent.plan import Plan
+from agent.plan_names import Address
+from agent.sampling import Sampler
+from agent.summary import Records
+from bpf.record import RECORD
+from store.batch import Batch
+from store.schema import SUMMARIES, Table
+
+GATHERED = 4_096
+"""Records that wait at most: a call of numpy costs as much for one as for a thousand."""
+
+
+class Intake:
+    """Records in, rows out. One thread; times are CLOCK_MONOTONIC in ns.
+
+    `update` when plan, interfaces or addresses change; `add` what was read from the ring; `samples` once a
+    second; `summaries` for each table of store.schema.SUMMARIES, finest first, when its interval ends.
+    """
+
+    def __init__(self, max_series: int = MAX_SERIES) -> None:
+        self.namer = Namer()
+        self._aggregator = Aggregator(self.namer, max_series)
+        self._sampler = Sampler(self._aggregator.places)
+        self._waiting: list[Records] = []
+        self._count = 0
+
+    def update(
+        self, plan: Plan, links: Sequence[Link], now_mono_ns: int, own: Collection[Address] = ()
+    ) -> None:
+        """The plan (completed), the interfaces or this node's addresses `own` are now these."""
+        self.namer.update(plan, links, now_mono_ns, own)
+
+    def add(self, records: Records) -> None:
+        """Takes over records (they must not change any more)."""
+        if not len(records):
+            return
+        self._waiting.append(records)
+        self._count += len(records)
+        if self._count >= GATHERED:
+            self._work()
+
+    def samples(self, clock: ClockOffset, boot_id: str, now_mono_ns: int) -> Batch:
+        """Rows of HOP_SAMPLE since the last call."""
+        self._work()
+        return self._sampler.take(clock, boot_id, now_mono_ns)
+
+    def summaries(self, table: Table) -> Batch:
+        """Rows of the interval of `table` that ends now."""
+        self._work()
+        if table is SUMMARIES[0]:
+            self._sampler.new_interval()
+        return self._aggregator.take(table)
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, by name."""
+        return self.namer.counters() | self._aggregator.counters() | self._sampler.counters()
+
+    def _work(self) -> None:
+        if not self._count:
+            return
+        records = np.concatenate([np.empty(0, RECORD), *self._waiting])
+        self._waiting, self._count = [], 0
+        codes = self.namer.codes(records)
+        places = self._aggregator.add(records, codes)
+        self._sampler.add(records, codes, places, self.namer.names)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for records, a batch at a time (docs/store.md, "Tables"; docs/plan.md, "Names")."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.links import Link
+from agent.name_flows import FlowTable, Words, flow_keys, flow_of, hashes_of
+from agent.name_tables import AMBIGUOUS, AMBIGUOUS_SERVICE, UNKNOWN, UNKNOWN_SERVICE, NameTables
+from agent.names import COLUMNS, Codes, Names
+from agent.plan import Plan
+from agent.plan_names import Address
+from agent.summary import Records
+from bpf.record import ContextKind, Encap, Kind
+
+MAX_NAMES = 20_000
+"""Then they are numbered anew."""
+CHUNK = 4096
+"""Records named at once: what is needed for them stays in the cache."""
+MESSAGES = ("request", "response")
+
+
+class Namer:
+    """Says what each record's hop is called.
+
+    Flows that were seen before are looked up for a whole batch at once; only new ones take a slow way. One
+    thread. Times are CLOCK_MONOTONIC in ns.
+    """
+
+    def __init__(self) -> None:
+        self.names = Names()
+        """What the codes of the last call of `codes` mean; a new object when numbering begins anew."""
+        self._tables = NameTables()
+        self._flows = FlowTable()
+        self._hops = np.zeros(0, np.int64)
+        self._totals = {"names_renumbered": 0} | dict.fromkeys(_COUNTED, 0)
+
+    def update(
+        self, plan: Plan, links: Sequence[Link], now_mono_ns: int, own: Collection[Address] = ()
+    ) -> None:
+        """The plan (completed), the interfaces or this node's addresses `own` are now these."""
+        changed = self._tables.update(plan, links, own, now_mono_ns)
+        if changed.everything:
+            self._flows.clear()
+        elif changed.ifindexes or changed.addresses:
+            self._flows.forget_ends(changed.ifindexes, changed.addresses)
+
+    def codes(self, records: Records) -> Codes:
+        """The number of each record's names in `names`."""
+        if len(self.names) >= MAX_NAMES:
+            self._renumber()
+        records = np.ascontiguousarray(records)
+        found = np.empty(len(records), np.intp)
+        for start in range(0, len(records), CHUNK):
+            found[start : start + CHUNK] = self._codes(records[start : start + CHUNK])
+        hops = np.bincount(found, minlength=len(self.names))
+        hops[: len(self._hops)] += self._hops
+        self._hops = hops
+        return found
+
+    def counters(self) -> dict[str, int]:
+        """Hops with an end or a service that is unknown or ambiguous, and how often tables were emptied."""
+        return {
+            **{name: self._totals[name] + hops for name, hops in self._counted().items()},
+            "flows_rebuilt": self._flows.rebuilt,
+            "names_renumbered": self._totals["names_renumbered"],
+        }
+
+    def _codes(self, records: Records) -> Codes:
+        times = records["second_ns"]
+        self._flows.keep_valid(int(times.min()), int(times.max()))
+        keys = flow_keys(records)
+        hashes = hashes_of(keys)
+        codes, unknown = self._flows.find(keys, hashes)
+        while len(unknown):
+            unknown = self._name(unknown, keys, hashes, times, codes)
+        return codes
+
+    def _name(
+        self, rows: Codes, keys: Words, hashes: Words, times: npt.NDArray[np.uint64], codes: Codes
+    ) -> Codes:
+        """Names the new flows of these rows. Returns rows whose names changed after their flow's first."""
+        firsts, groups = _distinct(keys[rows], hashes[rows])
+        named = [self._name_flow(keys[row], hashes[row], int(times[row])) for row in rows[firsts]]
+        found = np.array(named, np.uint64).reshape(-1, 3)[groups]
+        codes[rows] = found[:, 0].astype(np.intp)
+        return rows[(times[rows] < found[:, 1]) | (times[rows] >= found[:, 2])]
+
+    def _name_flow(self, key: Words, hash_: np.uint64, time_ns: int) -> tuple[int, int, int]:
+        """Code of a new flow at that time, and the times between which it has it."""
+        flow, kind_message, encap_context = flow_of(key)
+        named = self._tables.named(flow, time_ns)
+        code = self.names.code(
+            (
+                _label(_KINDS, flow.kind),
+                _label(_MESSAGES, kind_message >> 4),
+                named.source.namespace,
+                named.source.pod,
+                named.source.workload,
+                named.destination.namespace,
+                named.destination.pod,
+                named.destination.workload,
+                named.service,
+                _label(_ENCAPS, encap_context & 0x0F),
+                _label(_CONTEXTS, encap_context >> 4),
+            )
+        )
+        self._flows.add(key, hash_, code, named.since_ns, named.until_ns)
+        return code, named.since_ns, named.until_ns
+
+    def _renumber(self) -> None:
+        for name, hops in self._counted().items():
+            self._totals[name] += hops
+        self._totals["names_renumbered"] += 1
+        self._hops = np.zeros(0, np.int64)
+        self.names = Names()
+        self._flows.clear()
+
+    def _counted(self) -> dict[str, int]:
+        counted = dict.fromkeys(_COUNTED, 0)
+        for row, hops in zip(self.names.rows, self._hops.tolist(), strict=False):
+            for name in _marks(row):
+                counted[name] += hops
+        return counted
+
+
+_KINDS = {kind.value: kind.label for kind in Kind}
+_ENCAPS = {encap.value: encap.label for encap in Encap}
+_CONTEXTS = {context.value: context.label for context in ContextKind}
+_MESSAGES = dict(enumerate(MESSAGES))
+_COUNTED = ("unknown_source", "unknown_destination", "unknown_service", "ambiguous")
+_SRC_NS, _SRC, _DST_NS, _DST, _SERVICE = (
+    COLUMNS.index(column) for column in ("src_ns", "src_workload", "dst_ns", "dst_workload", "service")
+)
+
+
+def _label(labels: dict[int, str], number: int) -> str:
+    return labels.get(number, str(number))
+
+
+def _marks(row: tuple[str, ...]) -> list[str]:
+    """Which counters a hop of these names counts in."""
+    source, destination, service = (row[_SRC_NS], row[_SRC]), (row[_DST_NS], row[_DST]), row[_SERVICE]
+    unknown, ambiguous = ("", UNKNOWN.workload), ("", AMBIGUOUS.workload)
+    is_counted = {
+        "unknown_source": source == unknown,
+        "unknown_destination": destination == unknown,
+        "unknown_service": service == UNKNOWN_SERVICE,
+        "ambiguous": ambiguous in (source, destination) or service == AMBIGUOUS_SERVICE,
+    }
+    return [name for name, counts in is_counted.items() if counts]
+
+
+def _distinct(keys: Words, hashes: Words) -> tuple[Codes, Codes]:
+    """A row of each distinct key, and for each row the number of its group."""
+    _, firsts, groups = np.unique(hashes, return_index=True, return_inverse=True)
+    if not np.array_equal(keys[firsts][groups], keys):
+        _, firsts, groups = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return firsts, groups.reshape(-1)

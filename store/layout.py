@@ -184,10 +184,11 @@ def _refuse_foreign(store: Path) -> None:
 
 def _write_version(path: Path) -> None:
     """Whole or not at all, and never over one that another process made."""
-    temporary = path.with_name(temporary_name(path.name))
+    # Pids are not enough: agents in containers of their own may all be pid 1, and nobody holds a lock yet.
+    temporary = path.with_name(f"{TEMPORARY}{os.urandom(8).hex()}-{path.name}")
     text = json.dumps({"format": FORMAT_VERSION, "schema": SCHEMA_VERSION}) + "\n"
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "w") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

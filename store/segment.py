@@ -157,17 +157,19 @@ class SegmentReader:
             raise
 
     def __iter__(self) -> Iterator[Frame]:
-        while self.header and not self._file.closed:
-            offset = self._file.tell()
-            start = self._read_start(offset)
-            data = self._read(start.data_bytes, offset) if start else None
-            if start is None or data is None:
-                self.close()
-                return
-            try:
-                yield _decode_frame(self.header, start, data)
-            except Damaged as error:
-                self.damages.append(Damage(self.path, offset, _START.size + len(data), str(error)))
+        with self._file:
+            while self.header:
+                offset = self._file.tell()
+                start = self._read_start(offset)
+                data = self._read(start.data_bytes, offset) if start else None
+                if start is None or data is None:
+                    return
+                try:
+                    frame = _decode_frame(self.header, start, data)
+                except Damaged as error:
+                    self.damages.append(Damage(self.path, offset, _START.size + len(data), str(error)))
+                else:
+                    yield frame
 
     def starts(self) -> Iterator[_Start]:
         """The starts of the frames without their data; instead of iterating."""

@@ -20,6 +20,8 @@ from overhop.lab import http_client, http_server
 from overhop.lab.http_client import Load
 from overhop.lab.netns import LabError, Netns
 
+LATE_NS = 1_000_000
+"""What a request is late by to be called so; a client that is not disturbed stays far below."""
 _START_TIMEOUT_S = 10.0
 
 
@@ -32,7 +34,10 @@ class HttpResult:
     status: npt.NDArray[np.uint16]
     """HTTP status, 0 where no answer came."""
     latency_ns: npt.NDArray[np.uint64]
-    """From the write of the request (of its batch, when pipelined) to its answer."""
+    """To the answer: from the write of the request (of its batch, when pipelined), with `rate_hz` from when
+    it was due."""
+    lag_ns: npt.NDArray[np.uint64]
+    """How long after it was due a request was written; zeros without `rate_hz`."""
     errors: dict[str, int]
     """Reason to number of requests or connection attempts that failed."""
     bodies: dict[str, int]
@@ -44,6 +49,15 @@ class HttpResult:
     def ok(self) -> int:
         """Number of answers with status 200."""
         return int((self.status == 200).sum())
+
+    @property
+    def max_lag_ns(self) -> int:
+        """How far the client fell behind its rate."""
+        return int(self.lag_ns.max())
+
+    def sent_late(self, by_ns: int = LATE_NS) -> int:
+        """Number of requests written more than that after they were due."""
+        return int((self.lag_ns > by_ns).sum())
 
     def require_ok(self) -> Self:
         """Itself, if all requests were answered with 200; else LabError with the reasons."""
@@ -131,8 +145,15 @@ def _result(load: Load, answer: dict[str, Any]) -> HttpResult:  # Any: fresh fro
         trace_ids=trace_ids(load),
         status=np.frombuffer(base64.b64decode(answer["status"]), dtype=np.uint16),
         latency_ns=np.frombuffer(base64.b64decode(answer["latency_ns"]), dtype=np.uint64),
+        lag_ns=_lags_ns(load, answer["lag_ns"]),
         errors=answer["errors"],
         bodies=answer["bodies"],
         source_ports=tuple(answer["source_ports"]),
         elapsed_s=answer["elapsed_s"],
     )
+
+
+def _lags_ns(load: Load, encoded: str) -> npt.NDArray[np.uint64]:
+    if load.rate_hz is None:
+        return np.zeros(load.requests, dtype=np.uint64)
+    return np.frombuffer(base64.b64decode(encoded), dtype=np.uint64)

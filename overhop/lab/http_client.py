@@ -3,6 +3,10 @@
 
 Runs as a script, `python -I -S http_client.py`: reads a Load as JSON from standard input, writes an Outcome
 as JSON to standard output. Request number i carries the trace id `{seed:016x}{i+1:016x}`: both ends know it.
+
+With `rate_hz` the load is open: request i is due i / rate_hz after the start, whatever has become of those
+before it, and its latency counts from then. A server or a client that stalls so shows in the latency of every
+request that it delayed, not of one per connection; how late each was sent is its lag.
 """
 
 import base64
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 
 CONTEXTS = ("w3c", "b3-multi", "b3-single", "none")
 MIN_PADDING_BYTES = 16
+MAX_RATE_HZ = 1e6
 _HEAD_END = b"\r\n\r\n"
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -44,7 +49,7 @@ class Load:
     pipeline: int = 1
     """Requests per write; the next write follows when all of them are answered."""
     rate_hz: float | None = None
-    """Requests per second over all connections; None: as fast as answers come."""
+    """Requests per second over all connections, begun at even distances; None: as fast as answers come."""
     source_port: int | None = None
     """Local port; needs connections = 1. The connection ends by RST, so that the port is free at once."""
     requests_per_connection: int | None = None
@@ -67,6 +72,8 @@ class Load:
             raise ValueError("source_port: only one connection can have it: connections must be 1")
         if self.split_body and not self.body_bytes:
             raise ValueError("split_body: needs body_bytes")
+        if self.rate_hz is not None and not 0 < self.rate_hz <= MAX_RATE_HZ:
+            raise ValueError(f"rate_hz: {self.rate_hz} is not above 0 and at most {MAX_RATE_HZ:g}")
 
 
 @dataclass(slots=True)
@@ -75,6 +82,9 @@ class Outcome:
 
     status: array  # type: ignore[type-arg]  # array is generic for type checkers only
     latency_ns: array  # type: ignore[type-arg]
+    """From when the request was due (without a rate: was written) to its answer."""
+    lag_ns: array  # type: ignore[type-arg]
+    """From when it was due to when it was written; empty without a rate."""
     errors: Counter[str] = field(default_factory=Counter)
     bodies: Counter[str] = field(default_factory=Counter)
     source_ports: list[int] = field(default_factory=list)
@@ -86,6 +96,7 @@ class Outcome:
             {
                 "status": base64.b64encode(self.status.tobytes()).decode(),
                 "latency_ns": base64.b64encode(self.latency_ns.tobytes()).decode(),
+                "lag_ns": base64.b64encode(self.lag_ns.tobytes()).decode(),
                 "errors": self.errors,
                 "bodies": self.bodies,
                 "source_ports": self.source_ports,
@@ -123,14 +134,14 @@ def _context_template(load: Load) -> str:
 class _Connection:
     """One connection and its requests in flight."""
 
-    __slots__ = ("buffer", "done", "in_flight", "sent_ns", "sock", "unsent")
+    __slots__ = ("buffer", "done", "in_flight", "sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.in_flight: deque[int] = deque()
+        self.in_flight: deque[tuple[int, int]] = deque()
+        """Number of each request, and when (monotonic ns) its latency begins."""
         self.buffer = b""
         self.unsent = b""
-        self.sent_ns = 0
         self.done = 0
 
 
@@ -147,51 +158,73 @@ class _Run:
         self._idle: deque[_Connection] = deque()
         self._next = 0
         self._heads: dict[bytes, tuple[int, int]] = {}
-        self.outcome = Outcome(array("H", bytes(2 * load.requests)), array("Q", bytes(8 * load.requests)))
+        zeros = bytes(8 * load.requests)
+        self.outcome = Outcome(
+            array("H", bytes(2 * load.requests)),
+            array("Q", zeros),
+            array("Q", zeros if load.rate_hz else b""),
+        )
         self._finished = 0
         self._start_s = time.monotonic()
+        self._period_ns = 1e9 / load.rate_hz if load.rate_hz else 0.0
+        self._first_due_ns = 0
 
     def run(self) -> Outcome:
         deadline_s = self._start_s + self._load.timeout_s
         for _ in range(min(self._load.connections, self._load.requests)):
             self._open()
+        self._first_due_ns = time.monotonic_ns() - int(self._next * self._period_ns)
         while self._finished < self._load.requests:
             self._start_due()
             now_s = time.monotonic()
             if now_s >= deadline_s:
                 break
-            for fd, events in self._epoll.poll(min(deadline_s - now_s, self._pause_s(now_s))):
+            for fd, events in self._poll(min(deadline_s - now_s, self._pause_s())):
                 self._handle(self._connections[fd], events)
-        unanswered = self._load.requests - self._finished
-        if unanswered:
-            self.outcome.errors[f"no answer within {self._load.timeout_s} s"] += unanswered
+        self._count_unfinished()
         self.outcome.elapsed_s = time.monotonic() - self._start_s
         for connection in list(self._connections.values()):
             self._close(connection)
         return self.outcome
 
-    def _due(self, now_s: float) -> int:
+    def _poll(self, pause_s: float) -> list[tuple[int, int]]:
+        """Events, or none after the pause. epoll alone rounds up to milliseconds, and requests are late."""
+        if self._load.rate_hz is None:
+            return self._epoll.poll(pause_s)
+        readable, _, _ = select.select((self._epoll,), (), (), pause_s)
+        return self._epoll.poll(0) if readable else []
+
+    def _count_unfinished(self) -> None:
+        unsent = self._load.requests - self._next
+        unanswered = self._load.requests - self._finished - unsent
+        for what, count in (("no answer", unanswered), ("not sent", unsent)):
+            if count:
+                self.outcome.errors[f"{what} within {self._load.timeout_s} s"] += count
+
+    def _due_ns(self, index: int) -> int:
+        return self._first_due_ns + int(index * self._period_ns)
+
+    def _due(self, now_ns: int) -> int:
         """How many requests may have been started by now."""
         if self._load.rate_hz is None:
             return self._load.requests
-        return min(self._load.requests, int((now_s - self._start_s) * self._load.rate_hz) + 1)
+        return min(self._load.requests, int((now_ns - self._first_due_ns) / self._period_ns) + 1)
 
-    def _pause_s(self, now_s: float) -> float:
+    def _pause_s(self) -> float:
         """Until the next request is due; long if no connection is free to send it."""
         if self._load.rate_hz is None or not self._idle or self._next >= self._load.requests:
             return 1.0
-        return max(0.0, self._start_s + self._next / self._load.rate_hz - now_s)
+        return max(0, self._due_ns(self._next) - time.monotonic_ns()) / 1e9
 
     def _start_due(self) -> None:
-        due = self._due(time.monotonic())
+        due = self._due(time.monotonic_ns())
         while self._idle and self._next < due:
             self._send_batch(self._idle.popleft(), min(self._load.pipeline, due - self._next))
 
     def _send_batch(self, connection: _Connection, count: int) -> None:
         first = self._next
         self._next += count
-        connection.in_flight.extend(range(first, first + count))
-        connection.sent_ns = time.monotonic_ns()
+        self._note_sending(connection, range(first, first + count))
         try:
             if self._load.split_body:
                 for index in range(first, first + count):
@@ -203,6 +236,15 @@ class _Run:
                 )
         except OSError as error:
             self._fail(connection, str(error))
+
+    def _note_sending(self, connection: _Connection, numbers: range) -> None:
+        now_ns = time.monotonic_ns()
+        for index in numbers:
+            begin_ns = now_ns
+            if self._period_ns:
+                begin_ns = self._due_ns(index)
+                self.outcome.lag_ns[index] = max(0, now_ns - begin_ns)
+            connection.in_flight.append((index, begin_ns))
 
     def _render(self, index: int) -> bytes:
         return self._head % ((index + 1,) * self._numbers)
@@ -247,9 +289,9 @@ class _Run:
             stop = end + 4 + length
             if len(data) < stop:
                 break
-            index = connection.in_flight.popleft()
+            index, begin_ns = connection.in_flight.popleft()
             self.outcome.status[index] = status
-            self.outcome.latency_ns[index] = time.monotonic_ns() - connection.sent_ns
+            self.outcome.latency_ns[index] = time.monotonic_ns() - begin_ns
             self.outcome.bodies[data[end + 4 : min(stop, end + 68)].decode(errors="replace")] += 1
             self._finished += 1
             connection.done += 1

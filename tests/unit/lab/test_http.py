@@ -58,6 +58,8 @@ def test_render_head_ipv6_host_has_brackets() -> None:
         ({"source_port": 5000, "connections": 2}, "source_port"),
         ({"split_body": True}, "split_body"),
         ({"requests": 0}, "requests"),
+        ({"rate_hz": 0.0}, "rate_hz"),
+        ({"rate_hz": 2e6}, "rate_hz"),
     ],
 )
 def test_load_impossible_option_is_refused_by_name(options: dict[str, Any], field: str) -> None:
@@ -109,6 +111,60 @@ def test_load_against_server_every_request_is_answered_once(
     assert outcome.errors == {}
     assert outcome.bodies == {"hello": 50}
     assert min(outcome.latency_ns) > 0
+
+
+def test_load_with_a_rate_takes_its_time_and_no_more(server_port: int) -> None:
+    outcome = run(server_port, requests=101, rate_hz=500.0, connections=4)
+    assert 0.2 <= outcome.elapsed_s < 2.0
+    assert list(outcome.status) == [200] * 101
+    assert len(outcome.lag_ns) == 101
+
+
+def test_load_without_a_rate_has_no_lag(server_port: int) -> None:
+    assert len(run(server_port, requests=2).lag_ns) == 0
+
+
+STALL_S = 0.4
+
+
+def test_load_with_a_rate_charges_a_stall_to_every_request_that_it_delays() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer_with_a_stall, args=(listener,))
+        thread.start()
+        outcome = run(listener.getsockname()[1], requests=60, rate_hz=100.0)
+        thread.join()
+    assert list(outcome.status) == [200] * 60
+    slow = [latency_ns for latency_ns in outcome.latency_ns if latency_ns > 100_000_000]
+    late = [lag_ns for lag_ns in outcome.lag_ns if lag_ns > 100_000_000]
+    assert len(slow) >= 25
+    assert len(late) >= 25
+    assert max(outcome.lag_ns) > 300_000_000
+    waited = sum(latency - lag > 300_000_000 for latency, lag in zip(*_both(outcome), strict=True))
+    assert 1 <= waited <= 3
+
+
+def _both(outcome: http_client.Outcome) -> tuple[list[int], list[int]]:
+    return list(outcome.latency_ns), list(outcome.lag_ns)
+
+
+def _answer_with_a_stall(listener: socket.socket) -> None:
+    """Answers 60 requests, of which the tenth has to wait."""
+    sock, _ = listener.accept()
+    with sock:
+        for number in range(60):
+            sock.recv(65536)
+            if number == 10:
+                threading.Event().wait(STALL_S)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_load_that_cannot_keep_up_says_what_it_never_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = Load(
+            "127.0.0.1", listener.getsockname()[1], seed=1, requests=50, rate_hz=100.0, timeout_s=0.3
+        )
+        outcome = http_client.run_load(silent)
+    assert outcome.errors == {"no answer within 0.3 s": 1, "not sent within 0.3 s": 49}
 
 
 def test_load_without_server_fails_each_request_once() -> None:

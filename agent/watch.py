@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watch socket: what a running agent tells `overhop hops` and `overhop doctor`.
 
-One command a line, JSON lines back. `STATUS`: one line with the facts of the agent. `WATCH SECONDS`: one
-line with the summary of that interval, again and again until the client goes. Nothing is kept while nobody
-watches.
+One command a line, JSON lines back. `STATUS`: one line with the facts of the agent. `WATCH SECONDS [NS]`: one
+line with the summary of that interval, of hops that took at least NS, again and again until the client goes.
+Nothing is kept while nobody watches.
 """
 
 import json
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from agent import unix_socket
+from agent.counters import LOSSES
+from agent.output import OutputFacts
 from agent.summary import Endpoint, Records, Series, by_series
 from bpf.record import RECORD
 
-LOSSES = ("slot_busy", "overwritten", "slot_busy_second", "ring_full", "scratch_busy")
-"""Counters that stand for lost hops or lost contexts."""
 MAX_CLIENTS = 8
 MAX_LINE_BYTES = 256
 MAX_RECORDS = 200_000
@@ -52,6 +52,8 @@ class AgentFacts:
     vports: tuple[VportFacts, ...]
     counters: Mapping[str, int]
     """Since the agent's start, by the names of bpf.counters.NAMES."""
+    output: OutputFacts | None = None
+    """None: nothing is stored."""
 
 
 class WatchServer:
@@ -162,6 +164,7 @@ class _Client:
         self._in = b""
         self._out = b""
         self._interval_ns = 0
+        self._min_latency_ns = 0
         self._since_ns = 0
         self._batches: list[Records] = []
         self._kept = 0
@@ -170,6 +173,8 @@ class _Client:
     def add(self, records: Records) -> None:
         if not self._interval_ns:
             return
+        if self._min_latency_ns:
+            records = records[records["latency_ns"] >= self._min_latency_ns]
         kept = records[: MAX_RECORDS - self._kept]
         if len(kept):
             self._batches.append(kept)
@@ -208,13 +213,21 @@ class _Client:
         match words:
             case ["STATUS"]:
                 self.wants_status = True
-            case ["WATCH", seconds] if (interval_s := _interval_s(seconds)) is not None:
-                self._interval_ns = int(interval_s * 1e9)
-                self._begin(now_ns)
+            case ["WATCH", seconds, *least] if (interval_s := _interval_s(seconds)) is not None:
+                self._watch(interval_s, least, now_ns)
             case ["WATCH", *_]:
                 self.refuse(f"WATCH takes seconds, {INTERVALS_S[0]} to {INTERVALS_S[1]}")
             case _:
-                self.refuse("unknown command: STATUS or WATCH SECONDS")
+                self.refuse("unknown command: STATUS or WATCH SECONDS [NS]")
+
+    def _watch(self, interval_s: float, least: Sequence[str], now_ns: int) -> None:
+        number = least[0] if len(least) == 1 else "" if least else "0"
+        if not (number.isascii() and number.isdigit() and int(number) < 1 << 32):
+            self.refuse("the least latency of WATCH is a number of ns below 2^32")
+            return
+        self._interval_ns = int(interval_s * 1e9)
+        self._min_latency_ns = int(number)
+        self._begin(now_ns)
 
     def _begin(self, now_ns: int) -> None:
         self._since_ns = now_ns

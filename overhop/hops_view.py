@@ -18,6 +18,11 @@ _LEAST_NAMES = 36
 """Columns that source and destination together get before anything optional is shown."""
 
 
+SORTS: dict[str, str] = {"count": "count", "p99": "p99_us", "max": "max_us"}
+"""How rows can be sorted, and by what of a row."""
+Sort = Literal["count", "p99", "max"]
+
+
 @dataclass(frozen=True, slots=True)
 class HopRow:
     """One series over the shown interval."""
@@ -35,6 +40,8 @@ class HopRow:
     service: str = ""
     per_s: float | None = None
     """Rate; None where the whole view has one interval."""
+    kept: str = ""
+    """Which share of the traces was kept, where rows are of samples."""
     source_namespace: str = ""
     source_workload: str = ""
     destination_namespace: str = ""
@@ -66,8 +73,8 @@ class HopsView:
 
 
 def render(view: HopsView, width: int, most_rows: int | None = None) -> RenderableType:
-    """The view as at most `width` columns; `most_rows` is what the terminal has room for."""
-    rows = sorted(view.rows, key=lambda row: (-row.count, row.kind, row.source, row.destination))
+    """The view in at most `width` columns; `most_rows` is what the terminal has room for."""
+    rows = view.rows
     shown = rows if most_rows is None else rows[:most_rows]
     parts: list[RenderableType] = [plain(headline(view), width)]
     if view.store_problem:
@@ -79,6 +86,16 @@ def render(view: HopsView, width: int, most_rows: int | None = None) -> Renderab
         counted = listed([f"{name} {count:,}" for name, count in view.lost.items()], most=4)
         parts.append(plain(f"lost since start: {counted}", width, "yellow"))
     return Group(*parts)
+
+
+def arranged(rows: Sequence[HopRow], sort: Sort, limit: int | None) -> list[HopRow]:
+    """The first `limit` rows by what is asked for; what is equal by count, then by name."""
+
+    def key(row: HopRow) -> tuple[float, int, str, str, str, str]:
+        value = getattr(row, SORTS[sort])
+        return (-(value or 0.0), -row.count, row.node, row.kind, row.source, row.destination)
+
+    return sorted(rows, key=key)[:limit]
 
 
 def headline(view: HopsView) -> str:
@@ -180,10 +197,11 @@ def _columns(rows: Sequence[HopRow]) -> tuple[list[_Column], list[_Column]]:
     after = [
         _Column("service", tuple(shortened(printable(row.service), 30) for row in rows), "left", 4),
         _Column("hops", tuple(f"{row.count:,}" for row in rows)),
-        _Column("/s", tuple("" if row.per_s is None else f"{row.per_s:,.1f}" for row in rows), "right", 2),
+        _Column("/s", tuple(microseconds(row.per_s) for row in rows), "right", 2),
         _Column("p50 µs", tuple(microseconds(row.p50_us) for row in rows)),
         _Column("p99 µs", tuple(microseconds(row.p99_us) for row in rows)),
         _Column("max µs", tuple(microseconds(row.max_us) for row in rows)),
+        _Column("kept", tuple(row.kept for row in rows), "right", 2),
         _Column("quality", tuple(shortened(quality_text(row), 40) for row in rows), "left", 3),
     ]
     return before, after

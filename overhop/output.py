@@ -4,7 +4,9 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -39,6 +41,35 @@ def show_json(value: Mapping[str, object]) -> None:
     """Print for machines: one object on one line, at once."""
     sys.stdout.write(json.dumps(value, separators=(",", ":")) + "\n")
     sys.stdout.flush()
+
+
+@contextmanager
+def patience(what: str, after_s: float = 1.0) -> Iterator[None]:
+    """Says on standard error what is going on if that takes longer, and takes it back; only in a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    said = threading.Event()
+
+    def say() -> None:
+        said.set()
+        _say(f"{what} ...")
+
+    timer = threading.Timer(after_s, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if said.is_set():
+            _say("\r\x1b[K")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def plain_table(headers: Sequence[str]) -> Table:

@@ -49,10 +49,16 @@ def read_facts(path: Path) -> AgentFacts:
     raise _ended(path)
 
 
-def views(path: Path, interval_s: float) -> Generator[HopsView, None, None]:
-    """The summary of each interval, without end. Raises NoAgentError, CommandError."""
+def views(
+    path: Path, interval_s: float, min_latency_us: float | None = None
+) -> Generator[HopsView, None, None]:
+    """The summary of each interval, without end, of hops that took at least so long.
+
+    Raises NoAgentError, CommandError.
+    """
     adapter = TypeAdapter(HopsView)
-    for line in _lines(path, f"WATCH {interval_s:.3f}", interval_s + PATIENCE_S):
+    command = f"WATCH {interval_s:.3f} {(min_latency_us or 0) * 1000:.0f}"
+    for line in _lines(path, command, interval_s + PATIENCE_S):
         yield adapter.validate_json(line)
     raise _ended(path)
 

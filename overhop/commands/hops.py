@@ -1,20 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`overhop hops`: what the agent of this network namespace sees, live."""
+"""`overhop hops`: what the agent of this network namespace sees, live, or what a store has."""
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 
 from overhop import errors, output
-from overhop.hops_view import HopsView, render
+from overhop.hops_view import HopRow, HopsView, Sort, arranged, render
 
-_FRAME_LINES = 5
-"""Headline, header, count of hidden series, lost hops, cursor."""
+if TYPE_CHECKING:
+    from store.query import Span
+
+DEFAULT_SINCE = "1h"
+MOST_SAMPLES = 10_000
+_SHOWN_SERIES = 50
+"""For people, unless --limit says so."""
+_FRAME_LINES = 6
+"""Headline, trouble of the store, header, count of hidden series, lost hops, cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which hops; None: any. A namespace and a workload are those of one end of the hop, either one."""
+
+    namespace: str | None = None
+    workload: str | None = None
+    node: str | None = None
+    kind: str | None = None
+    min_latency_us: float | None = None
+
+    def fits(self, row: HopRow) -> bool:
+        """Whether a row of the live view is wanted; latency is the agent's to look at."""
+        ends = (
+            (row.source_namespace, row.source_workload),
+            (row.destination_namespace, row.destination_workload),
+        )
+        return (
+            self.node in (None, row.node)
+            and self.kind in (None, row.kind)
+            and any(self.namespace in (None, ns) and self.workload in (None, load) for ns, load in ends)
+        )
+
+    def texts(self) -> tuple[str, ...]:
+        """As people read it."""
+        given = (
+            ("namespace", self.namespace),
+            ("workload", self.workload),
+            ("node", self.node),
+            ("kind", self.kind),
+        )
+        return tuple(f"{name} {value}" for name, value in given if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +66,45 @@ class HopsOptions:
 
     once: bool
     duration_s: float | None
-    interval_s: float
+    interval_s: float | None
     as_json: bool
+    only: Filter = Filter()
+    sort: Sort = "count"
+    limit: int | None = None
+    since: str | None = None
+    until: str | None = None
+    store: Callable[[], Path | None] | None = None
+    """Where the store is; None: nothing asked for one."""
 
     def pace(self) -> tuple[float, int | None]:
         """Seconds of an interval, and how many of them: the duration is divided evenly. None: without end."""
+        interval_s = 2.0 if self.interval_s is None else self.interval_s
         if self.once:
-            return min(self.interval_s, self.duration_s or self.interval_s), 1
+            return min(interval_s, self.duration_s or interval_s), 1
         if self.duration_s is None:
-            return self.interval_s, None
-        count = max(1, math.ceil(self.duration_s / self.interval_s - 1e-9))
+            return interval_s, None
+        count = max(1, math.ceil(self.duration_s / interval_s - 1e-9))
         return self.duration_s / count, count
 
 
 def do_hops(options: HopsOptions) -> int:
-    """Show views until the duration is over or Ctrl-C. Raises CommandError if no agent runs here."""
+    """Live until the duration is over or Ctrl-C; or the stored hops. Raises CommandError, StoreError."""
+    if options.store is not None:
+        return _show_stored(options, options.store())
     from overhop.running import views, watch_path
 
     interval_s, count = options.pace()
-    with closing(views(watch_path(), interval_s)) as found:
-        return show_views(islice(found, count), as_json=options.as_json)
+    with closing(views(watch_path(), interval_s, options.only.min_latency_us)) as found:
+        wanted = (chosen(view, options) for view in islice(found, count))
+        return show_views(wanted, as_json=options.as_json)
+
+
+def chosen(view: HopsView, options: HopsOptions) -> HopsView:
+    """The view with the rows that were asked for, in the order that was asked for."""
+    rows = [row for row in view.rows if options.only.fits(row)]
+    shown = arranged(rows, options.sort, options.limit)
+    cut = sum(row.count for row in rows) - sum(row.count for row in shown)
+    return replace(view, rows=tuple(shown), not_shown=view.not_shown + cut)
 
 
 def show_views(views: Iterator[HopsView], *, as_json: bool) -> int:
@@ -72,3 +134,49 @@ def _show_for_people(views: Iterator[HopsView], console: Console) -> None:
         for view in views:
             room = max(1, console.height - _FRAME_LINES)
             live.update(render(view, console.width, room), refresh=True)
+
+
+def _show_stored(options: HopsOptions, path: Path | None) -> int:
+    from insight.series import slow_series, stored_series
+    from overhop import series_view
+    from overhop.stored import opened
+    from store.query import Where
+
+    if options.once or options.duration_s is not None or options.interval_s is not None:
+        raise errors.UsageError("--once, --duration and --interval are for the live view, not for a store")
+    span, only = _span(options), options.only
+    where = Where(only.namespace, only.workload, only.node, only.kind)
+    with output.patience("asking the store"), opened(path) as store:
+        if only.min_latency_us is None:
+            found = stored_series(store, span, where)
+        else:
+            found = slow_series(store, span, where, round(only.min_latency_us * 1000), MOST_SAMPLES)
+    view = series_view.stored_view(
+        str(path),
+        span,
+        found,
+        sort=options.sort,
+        limit=options.limit or (None if options.as_json else _SHOWN_SERIES),
+        min_latency_us=only.min_latency_us,
+        only=only.texts(),
+    )
+    if options.as_json:
+        output.show_json(series_view.as_json(view))
+    else:
+        output.show(series_view.render(view, output.console().width))
+    return errors.DONE
+
+
+def _span(options: HopsOptions) -> "Span":
+    from insight.times import parse_time
+    from store.query import Span
+
+    now_ns = time.time_ns()
+    try:
+        since_ns = parse_time(options.since or DEFAULT_SINCE, now_ns)
+        until_ns = parse_time(options.until, now_ns) if options.until else now_ns + 1
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from None
+    if since_ns >= until_ns:
+        raise errors.UsageError(f"--since {options.since or DEFAULT_SINCE} is not before --until")
+    return Span(since_ns, until_ns)

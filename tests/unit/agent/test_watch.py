@@ -183,7 +183,7 @@ def test_client_that_does_not_read_gets_no_more_than_one_view_behind(server: Wat
         ("WATCH 0\n", "WATCH takes seconds, 0.1 to 60.0"),
         ("WATCH nan\n", "WATCH takes seconds, 0.1 to 60.0"),
         ("WATCH\n", "WATCH takes seconds, 0.1 to 60.0"),
-        ("GO\n", "unknown command: STATUS or WATCH SECONDS"),
+        ("GO\n", "unknown command: STATUS or WATCH SECONDS [NS]"),
         ("x" * 300, "a command has at most 256 bytes"),
     ],
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from overhop.text import listed, microseconds, printable, shortened
+from overhop.text import columns_of, listed, microseconds, padded, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,15 @@ def test_microseconds_has_three_digits(value_us: float | None, expected: str) ->
 def test_listed_many_names_are_counted() -> None:
     assert listed(["a", "b", "c"], most=2) == "a, b and 1 more"
     assert listed(["a", "b"], most=2) == "a, b"
+
+
+@pytest.mark.parametrize(("width", "expected"), [(8, "測試名稱"), (7, "測…名稱"), (6, "測…稱"), (2, "…")])
+def test_shortened_counts_columns_not_characters(width: int, expected: str) -> None:
+    assert shortened("測試名稱", width) == expected
+    assert columns_of(expected) <= width
+
+
+def test_padded_is_exactly_as_wide_as_asked() -> None:
+    assert padded("ab", 4) == "ab  "
+    assert padded("ab", 4, right=True) == "  ab"
+    assert padded("測試", 2) == "… "

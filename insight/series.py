@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hops of a stretch of time by series: from summaries, or, above a latency, from samples.
+
+Quantiles of a series come from its merged histograms, never from quantiles.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bpf.record import Quality
+from insight.trace import End
+from store.hist_text import merged
+from store.histogram import quantiles
+from store.query import Columns, Span, Store, Where
+from store.schema import SUMMARIES, Table
+
+QUANTILE_ERROR = 0.01
+"""Of quantiles from histograms (docs/store.md)."""
+POINTS = 60
+"""The coarsest table that has so many rows of a series in the time asked for is read."""
+_SLACK_NS = 5_000_000_000
+"""Rows of several tables that were written together are less apart than this, other rows more."""
+_KEYS = ("node", "kind", "src_ns", "src_workload", "dst_ns", "dst_workload", "service")
+_SHARES = (0.5, 0.99)
+_GROUPS_AT_ONCE = 2048
+"""Bounds the memory of merged histograms to 15 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Hops of one kind between two workloads on one node. Latencies in ns; None without any."""
+
+    node: str
+    kind: str
+    source: End
+    destination: End
+    service: str
+    count: int
+    """Hops in the latencies."""
+    retransmitted: int
+    """Hops apart from them."""
+    without_context: int
+    """Of both."""
+    p50_ns: float | None
+    p99_ns: float | None
+    max_ns: int | None
+    kept_shift: int = 0
+    """Of samples: one in 2^n traces was kept, at least; of summaries 0: they count every hop."""
+    tail: int = 0
+    """Of samples: how many were kept besides, as the slowest of their series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Series, most hops first, and how they were found."""
+
+    series: tuple[Series, ...]
+    tables: tuple[str, ...]
+    first_ns: int | None
+    """When the first row was written; None: there is none."""
+    is_cut: bool = False
+    """There were more samples than were asked for: the fastest are missing."""
+
+
+def stored_series(store: Store, span: Span, where: Where) -> Found:
+    """All hops of the span, from summaries. Raises StoreError.
+
+    Rows of the coarsest table that gives 60 points; behind its last row of a node finer tables fill in, so
+    that the last seconds are there. Rows say when they were written: at the beginning of the span up to one
+    interval of earlier hops counts.
+    """
+    parts = list(_rows(store, span, where))
+    tables = tuple(dict.fromkeys(name for name, columns in parts if len(columns["time"])))
+    columns = _joined([columns for _, columns in parts])
+    if not len(columns["time"]):
+        return Found((), tables, None)
+    found = sorted(_from_summaries(columns), key=_most_hops_first)
+    return Found(tuple(found), tables, int(columns["time"].min()))
+
+
+def slow_series(store: Store, span: Span, where: Where, min_latency_ns: int, limit: int) -> Found:
+    """Samples of at least that latency, the `limit` slowest. Raises StoreError."""
+    columns = store.samples(span, where, min_latency_ns, limit)
+    rows = len(columns["time"])
+    if not rows:
+        return Found((), (), None)
+    found = sorted(_from_samples(columns), key=_most_hops_first)
+    return Found(tuple(found), ("hop_sample",), int(columns["time"].min()), is_cut=rows >= limit)
+
+
+def _most_hops_first(series: Series) -> tuple[int, str, str, str, str]:
+    ends = (series.source.workload, series.destination.workload)
+    return (-series.count - series.retransmitted, series.node, series.kind, *ends)
+
+
+def _rows(store: Store, span: Span, where: Where) -> Iterator[tuple[str, Columns]]:
+    """Rows by table, no hop twice."""
+    tables = _tables(span)
+    counted_until: dict[str, int] = {}
+    since_ns = span.since_ns
+    for table in tables:
+        columns = store.summaries(Span(since_ns, span.until_ns), where, table.name)
+        times, nodes = _ints(columns, "time"), columns["node"]
+        if counted_until and len(times):
+            until = np.array([counted_until.get(node, 0) for node in nodes.tolist()], np.int64)
+            is_new = times > until + _SLACK_NS
+            columns = {name: column[is_new] for name, column in columns.items()}
+            times, nodes = _ints(columns, "time"), columns["node"]
+        yield table.name, columns
+        for node in set(nodes.tolist()):
+            counted_until[node] = max(counted_until.get(node, 0), int(times[nodes == node].max()))
+        since_ns = max(span.since_ns, span.until_ns - 2 * table.interval_s * 1_000_000_000)
+
+
+def _tables(span: Span) -> list[Table]:
+    """The coarsest table that gives enough points, and all finer ones, the coarsest first."""
+    asked_s = (span.until_ns - span.since_ns) / 1e9
+    finest = min(SUMMARIES, key=lambda table: table.interval_s)
+    fits = [table for table in SUMMARIES if table is finest or asked_s >= POINTS * table.interval_s]
+    return sorted(fits, key=lambda table: -table.interval_s)
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    needed = (*_KEYS, "time", "context", "count", "retransmitted", "min_ns", "max_ns", "hist")
+    return {name: np.concatenate([part[name] for part in parts]) for name in needed}
+
+
+def _from_summaries(columns: Columns) -> Iterator[Series]:
+    keys, groups = _grouped(columns)
+    count = _sums(columns["count"], groups, len(keys))
+    again = _sums(columns["retransmitted"], groups, len(keys))
+    hops = _ints(columns, "count") + _ints(columns, "retransmitted")
+    without = _sums(np.where(columns["context"] == "none", hops, 0), groups, len(keys))
+    has_latency = _ints(columns, "count") > 0
+    least = np.full(len(keys), np.iinfo(np.uint32).max, np.uint32)
+    np.minimum.at(least, groups[has_latency], columns["min_ns"][has_latency].astype(np.uint32))
+    greatest = np.zeros(len(keys), np.uint32)
+    np.maximum.at(greatest, groups[has_latency], columns["max_ns"][has_latency].astype(np.uint32))
+    found = _group_quantiles(columns["hist"], groups, least, greatest)
+    for at, key in enumerate(keys):
+        has_any = count[at] > 0
+        yield _series(
+            key,
+            (count[at], again[at], without[at]),
+            (found[at, 0], found[at, 1], int(greatest[at])) if has_any else (None, None, None),
+        )
+
+
+def _group_quantiles(
+    texts: npt.NDArray[np.generic],
+    groups: npt.NDArray[np.intp],
+    least: npt.NDArray[np.uint32],
+    greatest: npt.NDArray[np.uint32],
+) -> npt.NDArray[np.float64]:
+    found = np.empty((len(least), len(_SHARES)))
+    for start in range(0, len(least), _GROUPS_AT_ONCE):
+        some = slice(start, start + _GROUPS_AT_ONCE)
+        is_some = (groups >= start) & (groups < start + _GROUPS_AT_ONCE)
+        counts = merged(texts[is_some].tolist(), groups[is_some] - start, len(least[some]))
+        found[some] = quantiles(counts, _SHARES, least[some], greatest[some])
+    return found
+
+
+def _from_samples(columns: Columns) -> Iterator[Series]:
+    keys, groups = _grouped(columns)
+    again = _ints(columns, "quality") & Quality.RETRANSMIT.value != 0
+    without = _sums(columns["context"] == "none", groups, len(keys))
+    tails = _sums(columns["tail"], groups, len(keys))
+    shifts = np.zeros(len(keys), np.int64)
+    np.maximum.at(shifts, groups, _ints(columns, "kept_shift"))
+    order = np.lexsort((columns["latency_ns"], groups))
+    sorted_ns = _ints(columns, "latency_ns")[order]
+    is_first_time = ~again[order]
+    bounds = np.searchsorted(groups[order], np.arange(len(keys) + 1))
+    for at, key in enumerate(keys):
+        rows = slice(bounds[at], bounds[at + 1])
+        latencies = sorted_ns[rows][is_first_time[rows]]
+        retransmitted = bounds[at + 1] - bounds[at] - len(latencies)
+        yield _series(
+            key,
+            (len(latencies), int(retransmitted), without[at]),
+            _nearest_ranks(latencies) if len(latencies) else (None, None, None),
+            (int(shifts[at]), tails[at]),
+        )
+
+
+def _nearest_ranks(sorted_ns: npt.NDArray[np.int64]) -> tuple[float, float, int]:
+    p50, p99 = (float(sorted_ns[-(-len(sorted_ns) * percent // 100) - 1]) for percent in (50, 99))
+    return p50, p99, int(sorted_ns[-1])
+
+
+def _grouped(columns: Columns) -> tuple[list[tuple[str, ...]], npt.NDArray[np.intp]]:
+    """The keys that occur, and for each row the number of its key."""
+    numbers: dict[tuple[str, ...], int] = {}
+    rows = zip(*(columns[name].tolist() for name in _KEYS), strict=True)
+    groups = np.array([numbers.setdefault(key, len(numbers)) for key in rows], np.intp)
+    return list(numbers), groups
+
+
+def _ints(columns: Columns, name: str) -> npt.NDArray[np.int64]:
+    return columns[name].astype(np.int64)
+
+
+def _sums(column: npt.NDArray[np.generic], groups: npt.NDArray[np.intp], count: int) -> list[int]:
+    sums = np.zeros(count, np.int64)
+    np.add.at(sums, groups, column.astype(np.int64))
+    return [int(each) for each in sums]
+
+
+def _series(
+    key: tuple[str, ...],
+    counts: tuple[int, int, int],
+    latencies: tuple[float | None, float | None, int | None],
+    kept: tuple[int, int] = (0, 0),
+) -> Series:
+    node, kind, src_ns, src_workload, dst_ns, dst_workload, service = key
+    source = End(namespace=src_ns, workload=src_workload)
+    destination = End(namespace=dst_ns, workload=dst_workload)
+    return Series(node, kind, source, destination, service, *counts, *latencies, *kept)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `overhop hops` shows of a store, for people and as plain data. Pure."""
+
+from dataclasses import asdict, dataclass, field, replace
+
+from rich.console import Group, RenderableType
+
+from insight.series import QUANTILE_ERROR, Found, Series
+from insight.times import time_text
+from insight.trace import End
+from overhop.hops_view import HopRow, Sort, arranged, plain, table_of
+from store.query import Span
+
+
+@dataclass(frozen=True, slots=True)
+class StoredView:
+    """Rows of a store, sorted and cut, and what they stand for."""
+
+    store: str
+    span: Span
+    tables: tuple[str, ...]
+    rows: tuple[HopRow, ...]
+    hops: int
+    """Of all series, also those without a row."""
+    series: int
+    min_latency_us: float | None = None
+    """Rows are of samples of at least this latency."""
+    is_cut: bool = False
+    """There were more samples."""
+    only: tuple[str, ...] = field(default=())
+    """What was filtered by, as people read it."""
+
+
+def stored_view(
+    store: str,
+    span: Span,
+    found: Found,
+    *,
+    sort: Sort,
+    limit: int | None,
+    min_latency_us: float | None = None,
+    only: tuple[str, ...] = (),
+) -> StoredView:
+    """The view of what was found."""
+    since_ns = span.since_ns if found.first_ns is None else max(span.since_ns, found.first_ns)
+    rate_s = max((span.until_ns - since_ns) / 1e9, 1.0) if min_latency_us is None else None
+    rows = arranged([row_of(series, rate_s) for series in found.series], sort, limit)
+    hops = sum(series.count + series.retransmitted for series in found.series)
+    view = StoredView(store, span, found.tables, tuple(rows), hops, len(found.series))
+    return replace(view, min_latency_us=min_latency_us, is_cut=found.is_cut, only=only)
+
+
+def row_of(series: Series, rate_s: float | None) -> HopRow:
+    """A series as a row; `rate_s`: the seconds that its hops are of, None: no rate."""
+    hops = series.count + series.retransmitted
+    marks = {
+        "retransmit": series.retransmitted,
+        "no_context": series.without_context,
+        "tail": series.tail,
+    }
+    shift = series.kept_shift
+    return HopRow(
+        kind=series.kind,
+        source=end_text(series.source),
+        destination=end_text(series.destination),
+        count=hops,
+        p50_us=_us(series.p50_ns),
+        p99_us=_us(series.p99_ns),
+        max_us=_us(series.max_ns),
+        quality={name: count for name, count in marks.items() if count},
+        node=series.node,
+        service=series.service,
+        per_s=None if rate_s is None else round(hops / rate_s, 3),
+        kept="" if rate_s is not None else f"1/{1 << shift}" if shift else "all",
+        source_namespace=series.source.namespace,
+        source_workload=series.source.workload,
+        destination_namespace=series.destination.namespace,
+        destination_workload=series.destination.workload,
+    )
+
+
+def end_text(end: End) -> str:
+    """`shop/cart`, or the bucket."""
+    return f"{end.namespace}/{end.workload}" if end.namespace else end.workload or "-"
+
+
+def as_json(view: StoredView) -> dict[str, object]:
+    """Everything as plain data (docs/cli.md)."""
+    return {
+        "store": view.store,
+        "since": time_text(view.span.since_ns),
+        "until": time_text(view.span.until_ns),
+        "tables": list(view.tables),
+        "hops": view.hops,
+        "series": view.series,
+        "rows": [asdict(row) for row in view.rows],
+        "min_latency_us": view.min_latency_us,
+        "samples_cut": view.is_cut,
+        "quantile_error": QUANTILE_ERROR if view.min_latency_us is None else 0.0,
+    }
+
+
+def render(view: StoredView, width: int) -> RenderableType:
+    """The view in at most `width` columns."""
+    parts: list[RenderableType] = [plain(line, width) for line in headlines(view)]
+    if view.rows:
+        parts.append(table_of(view.rows, width))
+    if len(view.rows) < view.series:
+        parts.append(plain(f"and {view.series - len(view.rows):,} more series", width))
+    if view.is_cut:
+        parts.append(plain("there are more samples: these are the slowest", width, "yellow"))
+    return Group(*parts)
+
+
+def headlines(view: StoredView) -> list[str]:
+    """What was asked, and what the numbers are."""
+    asked = " · ".join(view.only)
+    lines = [f"{time_text(view.span.since_ns)} to {time_text(view.span.until_ns)}{asked and f' · {asked}'}"]
+    if not view.series:
+        return [*lines, f"no hop in that time in the store {view.store}"]
+    if view.min_latency_us is None:
+        return [*lines, f"{view.hops:,} hops in {view.series:,} series · quantiles ±1 %, from histograms"]
+    least = f"{view.min_latency_us:,g}"
+    return [*lines, f"{view.hops:,} samples of {least} µs or more · `kept`: share of traces, besides tails"]
+
+
+def _us(value_ns: float | None) -> float | None:
+    return None if value_ns is None else round(value_ns / 1000, 3)

@@ -7,10 +7,10 @@ to standard error.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,7 +21,8 @@ from overhop.commands.clean import CleanOptions, do_clean
 from overhop.commands.config import ConfigCheckOptions, do_config_check
 from overhop.commands.demo import DemoOptions, do_demo
 from overhop.commands.doctor import DoctorOptions, do_doctor
-from overhop.commands.hops import HopsOptions, do_hops
+from overhop.commands.hops import Filter, HopsOptions, do_hops
+from overhop.commands.trace import TraceOptions, do_trace
 
 app = typer.Typer(
     name="overhop",
@@ -74,6 +75,11 @@ def configured(
     resolved = sources.resolve({**context.obj.options, **(options or {})}, file)
     _log_as(resolved.config.logging)
     return resolved
+
+
+def _store_path(context: typer.Context, file: Path | None, given: str | None) -> Callable[[], Path | None]:
+    """Where the store is, once somebody asks. It raises ConfigError."""
+    return lambda: configured(context, file, {"--store": given}).config.store.path
 
 
 def _log_as(wanted: config.LoggingSection) -> None:
@@ -151,17 +157,73 @@ def config_check(
 
 @app.command()
 def hops(
-    once: Annotated[bool, typer.Option("--once", help="One interval, then exit.")] = False,
+    context: typer.Context,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Out of the store, from then on: 90s, 30m, 1h, 2d or an ISO time."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Out of the store, up to then [default: now]")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Only hops from or to this namespace.")] = None,
+    workload: Annotated[str | None, typer.Option(help="Only hops from or to this workload.")] = None,
+    node: Annotated[str | None, typer.Option(help="Only hops of this node.")] = None,
+    kind: Annotated[
+        Literal["rx", "tx", "local", "forward"] | None, typer.Option(help="Only this kind.")
+    ] = None,
+    min_latency_us: Annotated[
+        float | None,
+        typer.Option(
+            "--min-latency", metavar="US", min=0.001, max=4_000_000, help="Only hops that took so long."
+        ),
+    ] = None,
+    sort: Annotated[Literal["count", "p99", "max"], typer.Option(help="What comes first.")] = "count",
+    limit: Annotated[int | None, typer.Option(min=1, help="Show so many series.")] = None,
+    store: Annotated[str | None, _setting("--store")] = None,
+    config_file: ConfigFile = None,
+    once: Annotated[bool, typer.Option("--once", help="Live: one interval, then exit.")] = False,
     duration_s: Annotated[
-        float | None, typer.Option("--duration", min=0.1, help="Exit after this many seconds.")
+        float | None, typer.Option("--duration", min=0.1, help="Live: exit after this many seconds.")
     ] = None,
     interval_s: Annotated[
-        float, typer.Option("--interval", min=0.1, max=60, help="Seconds between views.")
-    ] = 2.0,
+        float | None,
+        typer.Option("--interval", min=0.1, max=60, help="Live: seconds between views [default: 2]"),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Show the hops of the agent that runs here, live."""
-    return do_hops(HopsOptions(once=once, duration_s=duration_s, interval_s=interval_s, as_json=as_json))
+    """Show hops by series: live, of the agent that runs here; or, with --since, out of the store."""
+    is_stored = any(given is not None for given in (since, until, store))
+    options = HopsOptions(
+        once=once,
+        duration_s=duration_s,
+        interval_s=interval_s,
+        as_json=as_json,
+        only=Filter(namespace, workload, node, kind, min_latency_us),
+        sort=sort,
+        limit=limit,
+        since=since,
+        until=until,
+        store=_store_path(context, config_file, store) if is_stored else None,
+    )
+    return do_hops(options)
+
+
+@app.command()
+def trace(
+    context: typer.Context,
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="32 hex digits, or a traceparent.")],
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="S", min=0, max=600, help="Wait at most so long until it has arrived."
+        ),
+    ] = 0.0,
+    store: Annotated[str | None, _setting("--store")] = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show where one request's time went: its hops on every node, out of the store."""
+    return do_trace(TraceOptions(trace_id, _store_path(context, config_file, store), wait_s, as_json))
 
 
 @app.command()

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from agent import capabilities
+from agent.counters import LOSSES
 from agent.events import Event, Events
 from agent.plan import Plan
 from agent.points import Hook
 from agent.presence import Predecessor
 from agent.store_writer import WriterStatus
-from agent.watch import LOSSES
 
 
 class Chronicle:
@@ -38,6 +38,10 @@ class Chronicle:
     def stopped(self) -> None:
         """A good end."""
         self._state("agent", "stopped", f"pid {os.getpid()}")
+
+    def failed(self) -> None:
+        """The end by an error."""
+        self._state("agent", "failed", f"pid {os.getpid()}")
 
     def gap(self, before: Predecessor) -> None:
         """An agent was killed, and nobody measured from `since` on until now."""
@@ -101,10 +105,6 @@ class Chronicle:
         """Who makes Parquet of the segments."""
         state = "elsewhere" if status.elsewhere else "running" if status.pid else "ended"
         self._state("writer", state, f"ended {status.deaths} times" if status.deaths else "")
-
-    def kept_shift(self, shift: int) -> None:
-        """One in 2^shift traces is kept."""
-        self._state("sampling", f"1/{1 << shift}")
 
     def _state(self, what: str, state: str, detail: str = "") -> None:
         self._events.state(what, state, self._clock(), detail)

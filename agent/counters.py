@@ -8,6 +8,8 @@ import numpy as np
 from bpf import syscall
 from bpf.counters import NAMES
 
+LOSSES = ("slot_busy", "overwritten", "slot_busy_second", "ring_full", "scratch_busy")
+"""Counters that stand for lost hops or lost contexts."""
 _KEY = (0).to_bytes(4, "little")
 _VALUE_BYTES = 8 * len(NAMES)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.presence import Predecessor, Presence
-from agent.store_writer import WriterStatus, WriterSupervisor, writer_of
+from agent.store_writer import NO_WRITER, WriterStatus, WriterSupervisor, writer_of
 from store.appender import Appender, AppenderStatus
 from store.batch import Batch
 
@@ -28,11 +28,7 @@ class StoreFacts:
     """Why rows wait."""
     error_since_ns: int | None = None
     """ns since 1970"""
-    writer_pid: int = 0
-    """Our child that makes Parquet; 0: none."""
-    writer_elsewhere: bool = False
-    """Another agent's writer does."""
-    writer_deaths: int = 0
+    writer: WriterStatus = NO_WRITER
 
 
 class Sink(Protocol):
@@ -128,9 +124,7 @@ def _facts(path: Path, status: AppenderStatus, writer: WriterStatus) -> StoreFac
         dropped=status.dropped,
         error=status.error,
         error_since_ns=status.error_since_ns,
-        writer_pid=writer.pid,
-        writer_elsewhere=writer.elsewhere,
-        writer_deaths=writer.deaths,
+        writer=writer,
     )
 
 

@@ -40,6 +40,9 @@ class WriterStatus:
     deaths: int
 
 
+NO_WRITER = WriterStatus(0, elsewhere=False, deaths=0)
+
+
 class Process(Protocol):
     """A child: what is needed of subprocess.Popen."""
 

@@ -8,7 +8,7 @@ import pytest
 from agent.events import Event, event_batch
 from agent.presence import Predecessor, Presence
 from agent.store_output import StoreFacts, StoreOutput
-from agent.store_writer import WriterSupervisor
+from agent.store_writer import WriterStatus, WriterSupervisor
 from store.query import StoreError
 from store.segment import SegmentReader
 
@@ -59,7 +59,9 @@ def test_store_output_facts_before_and_after_the_end(tmp_path: Path) -> None:
     sink = output(tmp_path / "s", process)
     sink.append(BATCH)
     sink.poll(0)
-    before = StoreFacts(str(tmp_path / "s"), appended={"event": 1}, writer_pid=77)
+    before = StoreFacts(
+        str(tmp_path / "s"), appended={"event": 1}, writer=WriterStatus(77, elsewhere=False, deaths=0)
+    )
     assert sink.facts() == before
     sink.close()
     sink.close()

@@ -95,6 +95,7 @@ def test_status_answers_with_the_facts(server: WatchServer, client: Client) -> N
         "nic": ["eth0"],
         "vports": [{"name": "veth1", "tls": 3, "http2": 0, "requests": 97}],
         "counters": dict(FACTS.counters),
+        "output": None,
     }
 
 

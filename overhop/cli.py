@@ -244,14 +244,25 @@ def clean(as_json: JsonFlag = False) -> int:
 @app.command()
 def demo(
     requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many requests to send.")] = 400,
+    qps: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=100_000, help="Requests per second; 100, without sidecars unlimited."),
+    ] = None,
+    cni: Annotated[
+        Literal["vxlan", "vxlan6", "ipip"],
+        typer.Option(help="The overlay: flannel's on IPv4 or IPv6, or routes and IPIP as of Calico."),
+    ] = "vxlan",
     window: Annotated[
         int | None,
         typer.Option(min=64, max=8192, help="Bytes of a request that are searched for its trace context."),
     ] = None,
+    no_sidecar: Annotated[
+        bool, typer.Option("--no-sidecar", help="Plain servers instead of a mesh with Envoy.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Show hops of real requests over a VXLAN overlay of two nodes."""
-    return do_demo(DemoOptions(requests, window, as_json))
+    """Show every hop of real requests through a sidecar mesh."""
+    return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, as_json))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

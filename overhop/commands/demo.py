@@ -5,8 +5,12 @@ import signal
 import sys
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from overhop import errors, output
+
+if TYPE_CHECKING:
+    from overhop.lab.options import Cni
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,9 @@ class DemoOptions:
     """Options of the command."""
 
     requests: int
+    cni: "Cni"
+    with_sidecars: bool
+    rate_hz: float | None
     window: int | None
     as_json: bool
 
@@ -24,11 +31,17 @@ def do_demo(options: DemoOptions) -> int:
     Raises LabError, DemoError.
     """
     from overhop.demo.report import as_json, problems
-    from overhop.demo.run import DemoConfig, Steps, run_demo
+    from overhop.demo.run import DemoConfig, run_demo
+    from overhop.demo.steps import Steps
     from overhop.demo.view import render
+    from overhop.lab.envoy import EnvoyMissingError
 
     signal.signal(signal.SIGHUP, _exit_on_signal)
-    outcome = run_demo(DemoConfig(options.requests, options.window), Steps(_tell))
+    config = DemoConfig(options.requests, options.cni, options.with_sidecars, options.rate_hz, options.window)
+    try:
+        outcome = run_demo(config, Steps(_tell))
+    except EnvoyMissingError as error:
+        raise errors.CommandError(f"{error}; or run the demo without sidecars: --no-sidecar") from error
     if options.as_json:
         output.show_json(as_json(outcome))
     else:

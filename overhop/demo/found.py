@@ -40,6 +40,16 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Took:
+    """How long requests took for their client, from the write to the answer; and all of them together."""
+
+    p50_us: float
+    p99_us: float
+    max_us: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """Requests of one kind of context along one route, all answered."""
 
@@ -50,6 +60,7 @@ class Sent:
     """32 hex digits each; none without context."""
     source_ports: tuple[int, ...] = ()
     """Of the client's connections."""
+    took: Took | None = None
 
 
 @dataclass(frozen=True, slots=True)

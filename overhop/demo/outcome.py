@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agent.summary import Distribution
 from overhop.demo.found import Found
+from overhop.demo.sights import Sight
 from overhop.trace import TraceHop
 
 
@@ -27,20 +28,28 @@ class NodePlace:
 
 
 @dataclass(frozen=True, slots=True)
+class ServicePlace:
+    """A service; `line` says what its address stands for."""
+
+    name: str
+    address: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """What the requests passed, for people."""
 
     nodes: tuple[NodePlace, ...]
     external: str
     """Address of the client outside the cluster."""
-    service: str
-    service_address: str
-    service_line: str
-    """What the service's address stands for."""
+    joined_by: str
+    """The overlay between the nodes."""
+    services: tuple[ServicePlace, ...]
 
     def names(self) -> dict[str, str]:
         """Address to name."""
-        found = {self.external: "external", self.service_address: self.service}
+        found = {self.external: "external"} | {each.address: each.name for each in self.services}
         for node in self.nodes:
             found |= {node.address: node.name} | {address: pod for pod, address in node.pods.items()}
         return found
@@ -52,9 +61,14 @@ class Outcome:
 
     topology: Mapping[str, object]
     stage: Stage
+    window: int
+    """Bytes of a request that were searched for its context."""
+    sidecar_offset_bytes: int | None
+    """Where sidecars write the context; None: there are none."""
     found: tuple[Found, ...]
     hops: Mapping[str, Distribution]
     """By kind, both nodes together."""
+    sights: tuple[Sight, ...]
     hops_recorded: Mapping[str, int]
     """By node."""
     accounts: Mapping[str, Account]

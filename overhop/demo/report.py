@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from overhop.demo.found import FOUND_BY, Found, Route
+from overhop.demo.found import FOUND_BY, Found, Route, Sent
 from overhop.demo.outcome import Outcome
+
+TRACEPARENT_BYTES = len("traceparent: ") + 55 + 1
+"""The field and the CR that ends it: all of it must lie within the window (docs/datapath.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ def as_json(outcome: Outcome) -> dict[str, object]:
     counters = {node: dict(account.counters) for node, account in outcome.accounts.items()}
     imbalances = {node: dict(account.imbalances) for node, account in outcome.accounts.items()}
     return {
+        "cni": outcome.topology["cni"],
+        "sidecars": outcome.sidecar_offset_bytes is not None,
+        "window": outcome.window,
         "requests": sum(load.sent.requests for load in outcome.found),
         "traces_found": sum(load.found for load in outcome.found),
         "found_by": FOUND_BY,
@@ -31,6 +37,8 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "hops_recorded": dict(outcome.hops_recorded),
         "routes": [_route(route) for route in routes(outcome.found)],
         "contexts": contexts(outcome.found),
+        "took": [_took(load.sent) for load in outcome.found],
+        "sights": [asdict(sight) for sight in outcome.sights],
         "counters": {"nodes": counters, "total": _summed(counters.values())},
         "imbalances": {"nodes": imbalances, "total": _summed(imbalances.values())},
         "trace": {"trace_id": outcome.trace_id, "hops": [asdict(hop) for hop in outcome.trace]},
@@ -47,6 +55,8 @@ def problems(outcome: Outcome) -> list[str]:
         for load in outcome.found
         if load.found != load.sent.requests
     ]
+    if wrong and (line := window_line(outcome)):
+        wrong.append(line)
     for node, account in outcome.accounts.items():
         wrong += [
             f"{node}: {name} is {off:+d} off its parts" for name, off in account.imbalances.items() if off
@@ -55,6 +65,21 @@ def problems(outcome: Outcome) -> list[str]:
         if records != recorded:
             wrong.append(f"{node}: {recorded} of {records} hops were recorded")
     return wrong
+
+
+def window_line(outcome: Outcome) -> str:
+    """Why contexts were not found, if it is for the window; else empty."""
+    exceeded = sum(sight.window_exceeded for sight in outcome.sights)
+    if not exceeded:
+        return ""
+    hops = sum(sight.hops for sight in outcome.sights)
+    line = (
+        f"in {exceeded:,} of {hops:,} hops the {outcome.window:,} bytes searched (--window) hold no context"
+    )
+    at = outcome.sidecar_offset_bytes
+    if at is None or at + TRACEPARENT_BYTES <= outcome.window:
+        return line
+    return f"{line}: a sidecar writes it behind all other headers, here at byte {at}"
 
 
 def hops_expected(found: Sequence[Found]) -> int:
@@ -90,11 +115,19 @@ def _route(entry: RouteFound) -> dict[str, object]:
         "route": route.name,
         "from": route.source,
         "to": route.target,
-        "calls": f"{route.address}:{route.port}",
+        "calls": f"[{route.address}]:{route.port}"
+        if route.address.version == 6
+        else f"{route.address}:{route.port}",
         "hops": [f"{node} {kind}" for node, kind in route.stops],
         "requests": entry.requests,
         "found": entry.found,
     }
+
+
+def _took(sent: Sent) -> dict[str, object]:
+    """How long the requests of one load took for their client."""
+    took = {} if sent.took is None else asdict(sent.took)
+    return {"route": sent.route.name, "context": sent.context.label, "requests": sent.requests, **took}
 
 
 def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

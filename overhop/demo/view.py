@@ -3,7 +3,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,9 +13,10 @@ from rich.text import Text
 from bpf.counters import IDENTITIES
 from overhop.demo.found import Found
 from overhop.demo.outcome import Account, NodePlace, Outcome, Stage
-from overhop.demo.report import contexts, hops_expected, routes
+from overhop.demo.report import contexts, hops_expected, routes, window_line
+from overhop.demo.sights import Sight
 from overhop.text import microseconds, printable
-from overhop.trace import TraceHop
+from overhop.trace_view import waterfall
 
 WIDE_COLUMNS = 90
 """From this width on, nodes stand side by side and hops show addresses beside names."""
@@ -41,6 +42,8 @@ def render(outcome: Outcome, width: int) -> RenderableType:
         _title(f"requests: {found:,} of {requests:,} found with every hop"),
         _indented(_route_table(outcome.found, width)),
         _text(context_line(outcome.found), width),
+        *(_text(line, width) for line in took_lines(outcome.found)),
+        *_sights(outcome, width),
         _title("hops of both nodes"),
         _indented(_hop_table(outcome, width)),
         _title("accounting: a counter for whatever is lost"),
@@ -60,14 +63,14 @@ def picture(stage: Stage, width: int) -> list[str]:
     boxes = [_box(node) for node in stage.nodes]
     if width < WIDE_COLUMNS:
         lines = [line for box in boxes for line in box]
-        lines.append("the nodes' eth0 are joined by VXLAN")
+        lines.append(f"the nodes' eth0 are joined by {stage.joined_by}")
     else:
         room = max(len(line) for box in boxes for line in box) + 12
         lines = ["".join(line.ljust(room) for line in row) for row in zip_longest(*boxes, fillvalue="")]
-        lines.append(f"eth0 {'═ VXLAN ':═^{room - 5 + 6}} eth0")
+        lines.append(f"eth0 {f' {stage.joined_by} ':═^{room - 5 + 6}} eth0")
     return [
         *lines,
-        f"{stage.service} {stage.service_line}",
+        *(f"{service.name} {service.line}" for service in stage.services),
         f"external {stage.external}, outside the cluster",
     ]
 
@@ -76,6 +79,15 @@ def context_line(found: Sequence[Found]) -> str:
     """How many requests of each kind of context were found."""
     shown = [f"{name} {each['found']:,} of {each['requests']:,}" for name, each in contexts(found).items()]
     return f"contexts: {', '.join(shown)}"
+
+
+def took_lines(found: Sequence[Found]) -> list[str]:
+    """How long a request took for its client; nothing if there were several kinds of them."""
+    if len(found) != 1 or (took := found[0].sent.took) is None:
+        return []
+    answered = f"{found[0].sent.requests:,} answered in {took.elapsed_s:.1f} s"
+    quantiles = f"p50 {microseconds(took.p50_us)}, p99 {microseconds(took.p99_us)}"
+    return [f"{answered}; for the client a request took {quantiles}, max {microseconds(took.max_us)} µs"]
 
 
 def recorded_line(outcome: Outcome) -> str:
@@ -96,26 +108,6 @@ def identity_lines(account: Account) -> list[tuple[str, str]]:
         verdict = "adds up" if off == 0 else f"does NOT add up: {off:+,d}"
         lines.append((f"{total} {counters[total]:,} = {' + '.join(shown) or '0'}", verdict))
     return lines
-
-
-def begin_us(hops: Sequence[TraceHop]) -> list[float]:
-    """When each hop begins, from the first: by the time on the wire where it is known, else by the clocks."""
-    begins = [0.0] if hops else []
-    for before, hop in pairwise(hops):
-        if hop.wire is not None:
-            begins.append(begins[-1] + (before.latency_ns + hop.wire.time_ns) / 1_000)
-        else:
-            begins.append((hop.start_ns - hops[0].start_ns) / 1_000)
-    return begins
-
-
-def named(endpoint: str, names: Mapping[str, str], *, with_address: bool) -> str:
-    """`10.244.1.2:80` as `web 10.244.1.2:80`, or `web:80`; what has no name stays as it is."""
-    address, _, port = endpoint.rpartition(":")
-    name = names.get(address.strip("[]"))
-    if name is None:
-        return endpoint
-    return f"{name} {endpoint}" if with_address else f"{name}:{port}"
 
 
 def _box(node: NodePlace) -> list[str]:
@@ -141,6 +133,36 @@ def _route_table(found: Sequence[Found], width: int) -> Table:
             f"{entry.found:,}",
         )
     return table
+
+
+def _sights(outcome: Outcome, width: int) -> Iterator[RenderableType]:
+    """Where the context was found at each stop; only of interest where sidecars move it."""
+    if outcome.sidecar_offset_bytes is None:
+        return
+    yield _title("where the context was found, along the way of a request")
+    table = _table(("node", "hop"), ("hops", "with context", "at byte"), ("encapsulated",))
+    for sight in outcome.sights:
+        table.add_row(
+            sight.node,
+            sight.kind,
+            f"{sight.hops:,}",
+            f"{sight.with_context:,}",
+            _offsets(sight),
+            ", ".join(f"{name} {count:,}" for name, count in sight.encaps.items() if name != "none") or "no",
+        )
+    yield _indented(table)
+    yield _text(
+        f"The client writes it near the beginning, sidecars behind all other headers: on the wire between "
+        f"two of them it begins at byte {outcome.sidecar_offset_bytes}. Searched: {outcome.window:,} bytes.",
+        width,
+    )
+    if line := window_line(outcome):
+        yield _text(f"Not found: {line}.", width)
+
+
+def _offsets(sight: Sight) -> str:
+    first, last = sight.first_offset_bytes, sight.last_offset_bytes
+    return "" if first is None else f"{first}" if first == last else f"{first}-{last}"
 
 
 def _hop_table(outcome: Outcome, width: int) -> Table:
@@ -179,7 +201,7 @@ def _trace(outcome: Outcome, width: int) -> Iterator[RenderableType]:
         f"of {first.payload_bytes}",
         width,
     )
-    yield _indented(_trace_table(outcome, with_address=width >= WIDE_COLUMNS))
+    yield waterfall(outcome.trace, width, outcome.stage.names())
     wires = [hop.wire for hop in outcome.trace if hop.wire is not None]
     if wires and all(wire.error_ns == 0 for wire in wires):
         yield _text(
@@ -187,28 +209,6 @@ def _trace(outcome: Outcome, width: int) -> Iterator[RenderableType]:
             "only where it is larger than the error of their clocks.",
             width,
         )
-
-
-def _trace_table(outcome: Outcome, *, with_address: bool) -> Table:
-    names = outcome.stage.names()
-    table = _table((), ("at µs",), ("node", "hop", "from → to"), ("µs",))
-    for begin, hop in zip(begin_us(outcome.trace), outcome.trace, strict=True):
-        if hop.wire is not None:
-            left = begin - hop.wire.time_ns / 1_000
-            took = microseconds(hop.wire.time_ns / 1_000) if hop.wire.sure else "clocks unsure"
-            table.add_row(f"{left:.1f}", "", "wire", f"{hop.encap} from NIC to NIC", took)
-        source, called, reached = (
-            named(endpoint, names, with_address=with_address)
-            for endpoint in (hop.source, hop.destination_before_nat, hop.destination)
-        )
-        table.add_row(
-            f"{begin:.1f}", hop.node, hop.kind, f"{source} → {called}", microseconds(hop.latency_ns / 1_000)
-        )
-        if "dnat" in hop.quality:
-            table.add_row("", "", "", f"NAT: to {reached}", "")
-        if "snat" in hop.quality:
-            table.add_row("", "", "", f"NAT: from {source}", "")
-    return table
 
 
 def _table(

@@ -3,7 +3,7 @@
 
     with Lab.vxlan(nodes=2) as lab:
         mesh = bookinfo(lab)
-        lab.external.http(mesh.address, mesh.port, path=mesh.path, requests=100).require_ok()
+        lab.external.http(str(mesh.address), mesh.port, path=mesh.path, requests=100).require_ok()
 
 productpage and details are on n1, reviews and ratings on n2; the client is outside and calls a node port of
 n1. Each request so has the hops `STOPS`, all with its trace id. Everything ends with the lab.
@@ -12,20 +12,22 @@ n1. Each request so has the hops `STOPS`, all with its trace id. Everything ends
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from overhop.lab import bookinfo_app, envoy, redirect
+from overhop.lab import bookinfo_app, envoy, redirect, underlay
 from overhop.lab.hosts import Pod, Service
 from overhop.lab.http import await_ready
 from overhop.lab.lab import Lab
 from overhop.lab.netns import LabError
+from overhop.lab.underlay import Address
 
 NAMESPACE = "bookinfo"
 PORT = 9080
@@ -36,6 +38,8 @@ STOPS = (("n1", "rx"), ("n1", "local"), ("n1", "tx"), ("n2", "rx"), ("n2", "loca
 to reviews, reviews to ratings."""
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.01
+_EVERY_PROTOCOL = 3
+"""ETH_P_ALL of linux/if_ether.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,11 @@ class Mesh:
 
     pods: dict[str, Pod]
     services: dict[str, Service]
-    address: str
+    address: Address
     port: int
     path: str
+    context_offset_bytes: int
+    """Where in a request between two sidecars its trace context begins, as read from the wire."""
 
     def spans(self) -> dict[str, int]:
         """How many spans each sidecar has sent; they come in batches, up to 5 s late."""
@@ -73,22 +79,39 @@ def bookinfo(lab: Lab) -> Mesh:
     program = envoy.find_envoy()
     if len(lab.nodes) < 2:
         raise LabError(f"bookinfo: needs two nodes, this lab has {len(lab.nodes)}")
-    mesh = Mesh(
-        pods={part.name: _pod(lab, part) for part in _PARTS},
-        services={},
-        address=str(lab.nodes[0].address),
-        port=NODE_PORT,
-        path=PATH,
-    )
-    for part in _PARTS:
-        mesh.services[part.name] = _service(lab, part, mesh.pods[part.name])
-    apps = {part.name: _start_app(part, mesh) for part in _PARTS}
-    sidecars = {name: _start_sidecar(program, pod, _sidecar(pod, mesh)) for name, pod in mesh.pods.items()}
-    for name, pod in mesh.pods.items():
+    pods = {part.name: _pod(lab, part) for part in _PARTS}
+    services = {part.name: _service(lab, part, pods[part.name]) for part in _PARTS}
+    apps = {part.name: _start_app(part, pods[part.name], services) for part in _PARTS}
+    sidecars = {name: _start_sidecar(program, pod, _sidecar(pod, services)) for name, pod in pods.items()}
+    for name, pod in pods.items():
         await_ready(apps[name], f"bookinfo {name}")
         _await_sidecar(pod, sidecars[name])
-    lab.external.http(mesh.address, mesh.port, path=PATH, context="none").require_ok()
-    return mesh
+    entry = lab.nodes[0].address
+    with _tap(pods["reviews"]) as tap:
+        lab.external.http(str(entry), NODE_PORT, path=PATH, context="none").require_ok()
+        offset_bytes = _context_offset(tap)
+    return Mesh(pods, services, entry, NODE_PORT, PATH, offset_bytes)
+
+
+def _tap(pod: Pod) -> socket.socket:
+    """Hears every frame at a pod's interface."""
+    with pod.netns.entered():
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK)
+        tap.bind((underlay.POD_NIC, _EVERY_PROTOCOL))
+    return tap
+
+
+def _context_offset(tap: socket.socket) -> int:
+    """From the first byte of the first request heard to the name of its context."""
+    while True:
+        try:
+            frame = tap.recv(1 << 16)
+        except BlockingIOError:
+            raise LabError("bookinfo: no request with a traceparent came to reviews") from None
+        request = frame[max(0, frame.find(b"GET ")) :]
+        at = request.lower().find(b"\r\ntraceparent:")
+        if at > 0:
+            return at + len(b"\r\n")
 
 
 def _pod(lab: Lab, part: _Part) -> Pod:
@@ -102,19 +125,19 @@ def _service(lab: Lab, part: _Part, pod: Pod) -> Service:
     return lab.service(part.name, port=PORT, backends=[pod], node_port=node_port, namespace=NAMESPACE)
 
 
-def _start_app(part: _Part, mesh: Mesh) -> subprocess.Popen[bytes]:
+def _start_app(part: _Part, pod: Pod, services: Mapping[str, Service]) -> subprocess.Popen[bytes]:
     calls = [
-        {"service": name, "address": str(mesh.services[name].vip), "port": PORT, "path": f"/{name}/0"}
+        {"service": name, "address": str(services[name].vip), "port": PORT, "path": f"/{name}/0"}
         for name in part.calls
     ]
     role = {"name": part.name, "port": PORT, "spans_port": envoy.SPANS_PORT, "calls": calls}
     argv = (sys.executable, "-I", "-S", bookinfo_app.__file__, json.dumps(role))
-    return mesh.pods[part.name].popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return pod.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _sidecar(pod: Pod, mesh: Mesh) -> envoy.Sidecar:
+def _sidecar(pod: Pod, services: Mapping[str, Service]) -> envoy.Sidecar:
     """Every sidecar knows every service, as Istio's do."""
-    destinations = [envoy.Destination(each.name, str(each.vip), each.port) for each in mesh.services.values()]
+    destinations = [envoy.Destination(each.name, str(each.vip), each.port) for each in services.values()]
     return envoy.Sidecar(pod.name, pod.namespace, pod.address.version, destinations)
 
 

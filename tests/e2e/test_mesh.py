@@ -42,7 +42,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[tuple[Lab, Mesh]]:
 
 def test_mesh_every_request_makes_a_span_at_each_listener(mesh: tuple[Lab, Mesh]) -> None:
     lab, town = mesh
-    result = lab.external.http(town.address, town.port, path=town.path, requests=9).require_ok()
+    result = lab.external.http(str(town.address), town.port, path=town.path, requests=9).require_ok()
     (body,) = result.bodies
     assert body == '{"service":"productpage","details":{"service":"details"},"review'
     # With the first request, which waits for the mesh: 10 for each listener that a request passes.

@@ -10,7 +10,8 @@ from agent.summary import Distribution
 from bpf.counters import NAMES
 from bpf.record import RECORD, ContextKind, Kind
 from overhop.demo.found import Found, Route, Sent
-from overhop.demo.outcome import Account, NodePlace, Outcome, Stage
+from overhop.demo.outcome import Account, NodePlace, Outcome, ServicePlace, Stage
+from overhop.demo.sights import Sight
 from overhop.trace import NodeRecords, TraceHop, Wire
 
 TRACE = "5d7c00000000000100000000000000aa"
@@ -80,28 +81,38 @@ def trace_hop(node: str, kind: str, start_ns: int, latency_ns: int, wire: Wire |
     )
 
 
+def sight(node: str, kind: str, hops: int, missed: int = 0) -> Sight:
+    """All with their context at byte 62, but the missed ones, which had it behind the window."""
+    first = 62 if missed < hops else None
+    return Sight(node, kind, hops, hops - missed, missed, first, first, {"vxlan": hops})
+
+
 def outcome(found: int = 20, missing: int = 0) -> Outcome:
     """20 requests by the service, 10 to the cache, none of them lost unless told."""
     w3c = Sent(WEB, ContextKind.W3C, 20, (TRACE,))
     none = Sent(CACHE, ContextKind.NONE, 10)
     return Outcome(
-        topology={"name": "oh123456"},
+        topology={"name": "oh123456", "cni": "vxlan"},
         stage=Stage(
             nodes=(
                 NodePlace("n1", "172.18.0.11", {"client": "10.244.1.2", "cache": "10.244.1.3"}),
                 NodePlace("n2", "172.18.0.12", {"web": "10.244.2.2"}),
             ),
             external="172.18.0.250",
-            service="service web",
-            service_address="10.96.0.10",
-            service_line="10.96.0.10:80, node port 30080 → web:8080",
+            joined_by="VXLAN",
+            services=(
+                ServicePlace("service web", "10.96.0.10", "10.96.0.10:80, node port 30080 → web:8080"),
+            ),
         ),
+        window=4096,
+        sidecar_offset_bytes=None,
         found=(Found(w3c, found, (TRACE,)), Found(none, 10)),
         hops={
             "rx": Distribution(20, 0, 2.4, 6.46, 35.388, {}),
             "tx": Distribution(20, 0, 3.26, 8.66, 1234.5, {"dnat": 20}),
             "local": Distribution(10, 0, 1.8, 2.87, 3.54, {"no_context": 10}),
         },
+        sights=(sight("n1", "tx", 20), sight("n2", "rx", 20)),
         hops_recorded={"n1": 30, "n2": 20 - missing},
         accounts={
             "n1": Account(

@@ -2,14 +2,19 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from overhop.demo.outcome import Account
-from overhop.demo.report import as_json, problems
-from tests.unit.demo_records import TRACE, counters, outcome
+from overhop.demo.report import as_json, problems, window_line
+from tests.unit.demo_records import TRACE, counters, outcome, sight
 
 
 def test_as_json_has_the_promised_keys_and_numbers() -> None:
     said = json.loads(json.dumps(as_json(outcome())))
     assert list(said) == [
+        "cni",
+        "sidecars",
+        "window",
         "requests",
         "traces_found",
         "found_by",
@@ -18,6 +23,8 @@ def test_as_json_has_the_promised_keys_and_numbers() -> None:
         "hops_recorded",
         "routes",
         "contexts",
+        "took",
+        "sights",
         "counters",
         "imbalances",
         "trace",
@@ -44,6 +51,17 @@ def test_as_json_has_the_promised_keys_and_numbers() -> None:
         "requests": 20,
         "found": 20,
     }
+    assert (said["cni"], said["sidecars"], said["window"]) == ("vxlan", False, 4096)
+    assert said["sights"][1] == {
+        "node": "n2",
+        "kind": "rx",
+        "hops": 20,
+        "with_context": 20,
+        "window_exceeded": 0,
+        "first_offset_bytes": 62,
+        "last_offset_bytes": 62,
+        "encaps": {"vxlan": 20},
+    }
     assert said["counters"]["nodes"]["n1"]["expired"] == 2
     assert said["counters"]["total"]["first"] == 52
     assert said["imbalances"]["total"] == {"first": 0, "second": 0, "taken": 0}
@@ -59,6 +77,24 @@ def test_problems_of_a_demo_without_any_are_none() -> None:
 
 def test_problems_name_requests_that_were_not_found() -> None:
     assert problems(outcome(found=19)) == ["service, w3c: 19 of 20 requests have all their hops"]
+
+
+def test_problems_of_a_window_that_is_too_small_say_where_the_context_is() -> None:
+    short = replace(
+        outcome(found=0), window=200, sidecar_offset_bytes=329, sights=(sight("n1", "tx", 20, missed=20),)
+    )
+    assert problems(short) == [
+        "service, w3c: 0 of 20 requests have all their hops",
+        "in 20 of 20 hops the 200 bytes searched (--window) hold no context: a sidecar writes it behind all"
+        " other headers, here at byte 329",
+    ]
+
+
+@pytest.mark.parametrize(("window", "is_to_blame"), [(397, True), (398, False)])
+def test_window_line_blames_the_sidecar_unless_the_whole_field_fits(window: int, is_to_blame: bool) -> None:
+    seen = (sight("n1", "tx", 20, missed=1),)
+    line = window_line(replace(outcome(), window=window, sidecar_offset_bytes=329, sights=seen))
+    assert ("a sidecar writes it" in line) is is_to_blame
 
 
 def test_problems_name_hops_that_were_not_recorded() -> None:

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo with sidecars: one kind of request, from outside through the four services of Bookinfo."""
+
+from bpf.record import ContextKind
+from overhop.demo.found import Route
+from overhop.demo.scene import Scene, Trip
+from overhop.lab import Lab
+from overhop.lab.mesh import STOPS, bookinfo
+
+CONNECTIONS = 4
+RATE_HZ = 100.0
+"""Requests per second: 300 hops/s on the busier node, of which an agent keeps every one."""
+
+
+def bookinfo_scene(lab: Lab) -> Scene:
+    """Bookinfo, called through the node port of its productpage. Raises LabError, EnvoyMissingError."""
+    mesh = bookinfo(lab)
+    route = Route("bookinfo", "external", f"{lab.nodes[0].name}:{mesh.port}", mesh.address, mesh.port, STOPS)
+    trip = Trip(lab.external, route, ContextKind.W3C, mesh.path)
+    return Scene(lab, (trip,), CONNECTIONS, RATE_HZ, mesh.context_offset_bytes)

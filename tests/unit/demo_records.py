@@ -77,6 +77,7 @@ def trace_hop(node: str, kind: str, start_ns: int, latency_ns: int, wire: Wire |
         second_ifindex=3,
         payload_bytes=134,
         quality=("dnat",) if kind == "tx" else (),
+        begin_ns=start_ns - 1_000_000,
         wire=wire,
     )
 

@@ -20,6 +20,7 @@ class Chronicle:
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
         self._events = Events()
+        self._is_started = False
         self._lost: Mapping[str, int] = {}
         self._lost_looked_ns = clock()
 
@@ -31,6 +32,7 @@ class Chronicle:
         """The agent traces; `about`: program and source."""
         self._state("agent", "started", f"pid {os.getpid()}, {about}")
         self._events.renamed("agent", "running")
+        self._is_started = True
         lacking = capabilities.missing()
         state = f"without {', '.join(lacking)}" if lacking else "complete"
         self._state("capabilities", state, f"Linux {os.uname().release}")
@@ -40,8 +42,9 @@ class Chronicle:
         self._state("agent", "stopped", f"pid {os.getpid()}")
 
     def failed(self) -> None:
-        """The end by an error."""
-        self._state("agent", "failed", f"pid {os.getpid()}")
+        """The end by an error; of an agent that never traced there is nothing to say."""
+        if self._is_started:
+            self._state("agent", "failed", f"pid {os.getpid()}")
 
     def gap(self, before: Predecessor) -> None:
         """An agent was killed, and nobody measured from `since` on until now."""

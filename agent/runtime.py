@@ -5,20 +5,24 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from agent import unix_socket
+from agent.addresses import own_addresses
 from agent.attach import InterfaceGone
 from agent.chronicle import Chronicle
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
 from agent.discover import DiscoveryError, completed
+from agent.intake import Intake
 from agent.links import Link, LinkWatch, links
 from agent.lock import AgentLock
+from agent.output import Output, OutputFacts
 from agent.plan import Plan, VportPlan
 from agent.plan_changes import PlanChanges
 from agent.plan_file import PlanFile
@@ -26,6 +30,8 @@ from agent.points import NIC_POINTS, Hook, wanted
 from agent.record import Recorder, RecordingHeader, RecordServer
 from agent.requests import RequestCounts
 from agent.ring import Records
+from agent.slots import SlotsLockedError
+from agent.store_output import StoreOutput
 from agent.summary import Endpoint
 from agent.sweep import sweep
 from agent.watch import AgentFacts, VportFacts, WatchServer
@@ -55,14 +61,25 @@ class AgentConfig:
     """NIC to use where there is no plan file."""
     mode: Mode = "auto"
     node: str = field(default_factory=lambda: os.uname().nodename)
+    cluster: str = "local"
+    store: Path | None = None
+    """Directory of the store; None: nothing is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An agent's totals: `counters`, exact at the end; None where nothing was stored."""
+
+    counters: Mapping[str, int]
+    output: OutputFacts | None
 
 
 class Agent:
     """One node's agent in the network namespace of the calling thread.
 
     `stop` is asked while the programs are loaded: once it is true LoadStopped is raised within a second.
-    Raises AlreadyRunning, PlanError, DiscoveryError, LoaderError, AttachError, OSError when made; then
-    nothing of it is left. As a context manager it takes its programs away at the end.
+    Raises AlreadyRunning, PlanError, DiscoveryError, StoreError, LoaderError, AttachError, OSError when made;
+    then nothing of it is left. As a context manager it takes its programs away at the end.
     """
 
     def __init__(self, config: AgentConfig, stop: Callable[[], bool] = lambda: False) -> None:
@@ -80,6 +97,10 @@ class Agent:
             _require_nics(self._plan)
             self._clock = Clock()
             self._chronicle = Chronicle()
+            self._intake = Intake()
+            self._output = self._open_output(config)
+            if self._output is not None:
+                stack.callback(self._output.close)
             tai_ns = self._clock.offset.tai_offset_ns
             self.datapath = Datapath(self._plan.spec(), config.mode, tai_ns, stop)
             stack.callback(self.datapath.close)
@@ -91,6 +112,8 @@ class Agent:
             stack.callback(self._watchers.close)
             self._requests = RequestCounts()
             self._names: dict[int, str] = {}
+            self._named: tuple[Plan, Sequence[Link]] | None = None
+            self._waiting = 0
             self._missing: tuple[str, ...] = ()
             self._failed: frozenset[Hook] = frozenset()
             self._shadows: dict[Hook, str] = {}
@@ -101,7 +124,7 @@ class Agent:
             stack.callback(self._plan_changes.close)
             while self._unsettled:
                 self._follow_links(None)
-            self._log_start()
+            self._say_start()
             self._open = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -126,19 +149,24 @@ class Agent:
             self._unsettled |= bool(ready) and bool(self._watch_links.events())
             self._turn(time.monotonic_ns(), take)
 
-    def finish(self, take: Callable[[Records], None] | None = None) -> dict[str, int]:
-        """Detach, read the rest of the ring, and say the totals: counters(), exact now."""
+    def finish(self, take: Callable[[Records], None] | None = None) -> Ending:
+        """Detach, read the rest of the ring, store the rest, and say the totals."""
         self.datapath.detach_all(lambda: self._deliver(self.datapath.read(), take))
         while len(batch := self.datapath.read()):
             self._deliver(batch, take)
-        return self.counters()
+        counters = self.counters()
+        if self._output is None:
+            return Ending(counters, None)
+        self._output.finish(counters)
+        return Ending(counters, self._output.facts())
 
     def counters(self) -> dict[str, int]:
         """Totals since the start, `waiting` and `swapped` with them."""
-        return self.datapath.counters() | {
-            "waiting": self.datapath.waiting(),
-            "swapped": self.datapath.swapped,
-        }
+        try:
+            self._waiting = self.datapath.waiting()
+        except SlotsLockedError as error:  # a CPU of a virtual machine stands still: the last number is good
+            _log.warning("cannot count the stamps that wait", extra={"reason": str(error)})
+        return self.datapath.counters() | {"waiting": self._waiting, "swapped": self.datapath.swapped}
 
     def facts(self) -> AgentFacts:
         """What the agent says of itself."""
@@ -146,10 +174,24 @@ class Agent:
             VportFacts(self._names[ifindex], *self.datapath.unreadable(ifindex), self._requests.of(ifindex))
             for ifindex in self.datapath.vports
         )
-        return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters())
+        stored = None if self._output is None else self._output.facts()
+        return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters(), stored)
+
+    def _open_output(self, config: AgentConfig) -> Output | None:
+        if config.store is None:
+            return None
+        sink = StoreOutput(config.store, config.cluster, config.node)
+        if sink.predecessor is not None:
+            _log.warning("the agent before was killed", extra={"pid": sink.predecessor.pid})
+            self._chronicle.gap(sink.predecessor)
+        now_ns = time.monotonic_ns()
+        return Output(sink, self._intake, self._chronicle, self._clock, boot_id(), now_ns)
 
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
         self._deliver(self.datapath.read(), take)
+        self._follow_clock(now_ns)
+        if self._output is not None:
+            self._output.poll(now_ns, self.datapath.counters)
         if now_ns >= self._next_sockets_ns:
             self._next_sockets_ns = now_ns + SOCKETS_NS
             self._records.poll()
@@ -163,7 +205,7 @@ class Agent:
             self._plan_changes.look(self.datapath.spec)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + CHECK_NS
-            self._check(now_ns)
+            self._check()
 
     def _deliver(self, batch: Records, take: Callable[[Records], None] | None) -> None:
         self._recorder.write(batch)
@@ -171,6 +213,8 @@ class Agent:
             return
         self._watchers.add(batch)
         self._requests.add(batch)
+        if self._output is not None:
+            self._output.add(batch)
         if take is not None:
             take(batch)
 
@@ -184,12 +228,19 @@ class Agent:
             _log.error("interfaces changed, the programs stay as they are", extra={"reason": str(error)})
             self._unsettled = False
             return
-        self._names = {link.ifindex: _vport_name(link, plan) for link in present}
+        self._rename(plan, present)
         self._say_missing(now_wanted.missing_nics)
         self._unsettled = not self.datapath.step(now_wanted, self._pace(take))
         self._say_failed()
         self._requests.keep(self.datapath.vports)
         self._chronicle.vports(len(self.datapath.vports))
+
+    def _rename(self, plan: Plan, present: Sequence[Link]) -> None:
+        """Before anything is attached: from the first hop on a vport has its name."""
+        self._names = {link.ifindex: _vport_name(link, plan) for link in present}
+        if self._named != (plan, present):
+            self._named = (plan, present)
+            self._intake.update(plan, present, time.monotonic_ns(), own_addresses())
 
     def _pace(self, take: Callable[[Records], None] | None) -> Callable[[], bool]:
         """Reads the ring between two programs, as long as this turn may last."""
@@ -237,12 +288,15 @@ class Agent:
         self._chronicle.plan_followed(new.plan, spec.digest())
         _log.info("new plan", extra={"nic": ", ".join(new.plan.nic), "spec": spec.digest()})
 
-    def _check(self, now_ns: int) -> None:
+    def _follow_clock(self, now_ns: int) -> None:
         if self._clock.refresh(now_ns):
             _log.warning("real time was set", extra={"by_ns": self._clock.last_step_ns})
             self._chronicle.clock_stepped(self._clock.last_step_ns)
+
+    def _check(self) -> None:
         self.datapath.retry()
         self._unsettled = True
+        self._named = None
         shadows = self.datapath.shadows()
         for hook, name in shadows.items():
             if self._shadows.get(hook) != name:
@@ -261,8 +315,11 @@ class Agent:
             self.datapath.spec.digest(), source_digest(), self.config.node, boot_id(), self._clock.offset
         )
 
-    def _log_start(self) -> None:
+    def _say_start(self) -> None:
         modes = sorted({one.mode for one in self.datapath.hooks.values()})
+        about = f"program {self.datapath.spec.digest()}, source {source_digest()}, {', '.join(modes)}"
+        self._chronicle.started(about)
+        self._chronicle.plan_followed(self._plan, self.datapath.spec.digest())
         _log.info(
             "tracing",
             extra={
@@ -286,10 +343,17 @@ def _require_nics(plan: Plan) -> None:
         raise DiscoveryError(f"nic: {', '.join(missing)}: no such interface: see `ip link`")
 
 
-def report(counters: dict[str, int]) -> dict[str, object]:
-    """Counters with the imbalance of each identity (all zero once traffic has stopped)."""
-    accounted = counters | {"waiting": counters["waiting"] + counters["swapped"]}
-    return {"counters": counters, "imbalances": imbalances(accounted)}
+def report(ending: Ending) -> dict[str, object]:
+    """Counters, the imbalance of each identity (all zero once traffic has stopped), what was stored."""
+    counters, output = ending.counters, ending.output
+    found = imbalances({**counters, "waiting": counters["waiting"] + counters["swapped"]})
+    if output is None:
+        return {"counters": counters, "imbalances": found, "stored": None}
+    totals, store = output.totals, output.store
+    found["summed"] = counters["records"] - totals.hops - totals.retransmitted
+    found["sampled"] = counters["records"] - totals.samples - totals.samples_not_kept
+    stored = {"rows": dict(store.appended), "dropped": dict(store.dropped)} | asdict(totals)
+    return {"counters": counters, "imbalances": found, "stored": stored}
 
 
 def _vport_name(link: Link, plan: Plan) -> str:

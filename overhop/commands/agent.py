@@ -54,7 +54,14 @@ def do_agent(options: AgentOptions) -> int:
     stop = _Stop(
         options.duration_s
     )  # before anything is attached: a signal meanwhile must not leave it there
-    config = AgentConfig(plan, settings.agent.nic, settings.agent.attach, settings.node)
+    config = AgentConfig(
+        plan_path=plan,
+        nic=settings.agent.nic,
+        mode=settings.agent.attach,
+        node=settings.node,
+        cluster=settings.cluster,
+        store=settings.store.path,
+    )
     try:
         agent = Agent(config, stop=lambda: stop.asked)
     except LoadStopped:

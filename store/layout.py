@@ -2,7 +2,6 @@
 """Names and places in an embedded store, its version, and which files a reader reads (docs/store.md)."""
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -123,6 +122,8 @@ def encode_node(node: str) -> str:
     if encoded.startswith("."):
         encoded = "%2E" + encoded[1:]
     if len(encoded) > _NAME_BYTES:
+        import hashlib  # 3.5 MB, which the agent need not carry
+
         return encoded[:_CUT_BYTES] + _CUT_MARK + hashlib.sha256(raw).hexdigest()
     return encoded or _EMPTY_NODE
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 Cni = Literal["vxlan", "vxlan6", "ipip"]
 """`vxlan`: flannel; `vxlan6`: flannel, everything IPv6; `ipip`: routed, as Calico does it, IPv4."""
-CNIS: tuple[str, ...] = get_args(Cni)
+CNIS: tuple[Cni, ...] = get_args(Cni)
 MAX_NODES = 200
 MIN_MTU, MAX_MTU = 1400, 65535
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from agent import loader, tc
@@ -24,6 +24,9 @@ from overhop.lab.netns import Netns, create, delete
 from tests.kernel.wire import stretched
 from tests.kernels.builds import EXCHANGES, FUZZ_CASES
 from tests.kernels.bytecode import Build, load, read_builds, verify
+
+if TYPE_CHECKING:
+    from overhop.lab import Cni, Node
 
 BYTECODE = Path("/dev/vdb")
 """The host gives what it compiled as a disk."""
@@ -93,12 +96,21 @@ def fuzz(builds: Builds) -> Iterator[Line]:
 
 
 def pairing(builds: Builds) -> Iterator[Line]:
-    """Real requests from pod to pod over a VXLAN lab of two nodes: hops and counters of each node."""
+    """Real requests from pod to pod over labs of two nodes, with each CNI: hops and counters of each node."""
+    from overhop.lab import CNIS
+
+    for cni in CNIS:
+        for line in _pairing_over(cni, builds):
+            yield {"cni": cni} | line
+
+
+def _pairing_over(cni: "Cni", builds: Builds) -> Iterator[Line]:
     from agent.counters import CounterReader
     from overhop.lab import Lab
 
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab.vxlan(nodes=2))
+        lab = stack.enter_context(Lab.make(cni))
+        device = _device_kind(lab.nodes[0])
         client, server = lab.nodes[0].pod("client"), lab.nodes[1].pod("server")
         server.serve_http(80)
         modes = set()
@@ -118,11 +130,18 @@ def pairing(builds: Builds) -> Iterator[Line]:
             counters = _settled(reader.read, REQUESTS)
             yield {
                 "node": name,
+                "overlay": device,
                 "modes": sorted(modes),
                 "requests": int((result.status == 200).sum()),
                 "hops": _hops(loaded),
                 "counters": {key: value for key, value in counters.items() if value},
             }
+
+
+def _device_kind(node: "Node") -> str:
+    """Of the overlay's device: for ipip a veth, where the kernel has no better."""
+    (link,) = json.loads(node.run("ip", "-j", "-d", "link", "show", node.overlay.device))
+    return str(link["linkinfo"]["info_kind"])
 
 
 def _hops(loaded: loader.Loaded) -> dict[str, int]:

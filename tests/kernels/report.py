@@ -76,7 +76,8 @@ def _problems_of_attachment(line: Line, mode: str) -> Iterator[str]:
 
 def _problems_of_pairing(line: Line) -> Iterator[str]:
     kind = {"n1": "tx", "n2": "rx"}[line["node"]]
-    if line["hops"] != {f"{kind} vxlan with context": line["requests"]} or not line["requests"]:
+    encap = "ipip" if line["cni"] == "ipip" else "vxlan"
+    if line["hops"] != {f"{kind} {encap} with context": line["requests"]} or not line["requests"]:
         yield f"pairing on {line['node']}: {line}"
 
 

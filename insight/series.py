@@ -4,7 +4,7 @@
 Quantiles of a series come from its merged histograms, never from quantiles.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +15,12 @@ from insight.trace import End
 from store.hist_text import merged
 from store.histogram import quantiles
 from store.query import Columns, Span, Store, Where
-from store.schema import SUMMARIES, Table
 
 QUANTILE_ERROR = 0.01
 """Of quantiles from histograms (docs/store.md)."""
-POINTS = 60
-"""The coarsest table that has so many rows of a series in the time asked for is read."""
-_SLACK_NS = 5_000_000_000
-"""Rows of several tables that were written together are less apart than this, other rows more."""
 _KEYS = ("node", "kind", "src_ns", "src_workload", "dst_ns", "dst_workload", "service")
+_SUMMARY_COLUMNS = (*_KEYS, "time", "context", "count", "retransmitted", "min_ns", "max_ns", "hist")
+_SAMPLE_COLUMNS = (*_KEYS, "time", "context", "latency_ns", "quality", "kept_shift", "tail")
 _SHARES = (0.5, 0.99)
 _GROUPS_AT_ONCE = 2048
 """Bounds the memory of merged histograms to 15 MB."""
@@ -55,10 +52,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Series, most hops first, and how they were found."""
+    """Series, most hops first."""
 
     series: tuple[Series, ...]
-    tables: tuple[str, ...]
     first_ns: int | None
     """When the first row was written; None: there is none."""
     is_cut: bool = False
@@ -68,64 +64,28 @@ class Found:
 def stored_series(store: Store, span: Span, where: Where) -> Found:
     """All hops of the span, from summaries. Raises StoreError.
 
-    Rows of the coarsest table that gives 60 points; behind its last row of a node finer tables fill in, so
-    that the last seconds are there. Rows say when they were written: at the beginning of the span up to one
-    interval of earlier hops counts.
+    Rows say when they were written: at the beginning of the span up to one interval of earlier hops counts.
     """
-    parts = list(_rows(store, span, where))
-    tables = tuple(dict.fromkeys(name for name, columns in parts if len(columns["time"])))
-    columns = _joined([columns for _, columns in parts])
+    columns = store.summaries(span, where, columns=_SUMMARY_COLUMNS)
     if not len(columns["time"]):
-        return Found((), tables, None)
+        return Found((), None)
     found = sorted(_from_summaries(columns), key=_most_hops_first)
-    return Found(tuple(found), tables, int(columns["time"].min()))
+    return Found(tuple(found), int(columns["time"].min()))
 
 
 def slow_series(store: Store, span: Span, where: Where, min_latency_ns: int, limit: int) -> Found:
     """Samples of at least that latency, the `limit` slowest. Raises StoreError."""
-    columns = store.samples(span, where, min_latency_ns, limit)
+    columns = store.samples(span, where, min_latency_ns, limit, _SAMPLE_COLUMNS)
     rows = len(columns["time"])
     if not rows:
-        return Found((), (), None)
+        return Found((), None)
     found = sorted(_from_samples(columns), key=_most_hops_first)
-    return Found(tuple(found), ("hop_sample",), int(columns["time"].min()), is_cut=rows >= limit)
+    return Found(tuple(found), int(columns["time"].min()), is_cut=rows >= limit)
 
 
 def _most_hops_first(series: Series) -> tuple[int, str, str, str, str]:
     ends = (series.source.workload, series.destination.workload)
     return (-series.count - series.retransmitted, series.node, series.kind, *ends)
-
-
-def _rows(store: Store, span: Span, where: Where) -> Iterator[tuple[str, Columns]]:
-    """Rows by table, no hop twice."""
-    tables = _tables(span)
-    counted_until: dict[str, int] = {}
-    since_ns = span.since_ns
-    for table in tables:
-        columns = store.summaries(Span(since_ns, span.until_ns), where, table.name)
-        times, nodes = _ints(columns, "time"), columns["node"]
-        if counted_until and len(times):
-            until = np.array([counted_until.get(node, 0) for node in nodes.tolist()], np.int64)
-            is_new = times > until + _SLACK_NS
-            columns = {name: column[is_new] for name, column in columns.items()}
-            times, nodes = _ints(columns, "time"), columns["node"]
-        yield table.name, columns
-        for node in set(nodes.tolist()):
-            counted_until[node] = max(counted_until.get(node, 0), int(times[nodes == node].max()))
-        since_ns = max(span.since_ns, span.until_ns - 2 * table.interval_s * 1_000_000_000)
-
-
-def _tables(span: Span) -> list[Table]:
-    """The coarsest table that gives enough points, and all finer ones, the coarsest first."""
-    asked_s = (span.until_ns - span.since_ns) / 1e9
-    finest = min(SUMMARIES, key=lambda table: table.interval_s)
-    fits = [table for table in SUMMARIES if table is finest or asked_s >= POINTS * table.interval_s]
-    return sorted(fits, key=lambda table: -table.interval_s)
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    needed = (*_KEYS, "time", "context", "count", "retransmitted", "min_ns", "max_ns", "hist")
-    return {name: np.concatenate([part[name] for part in parts]) for name in needed}
 
 
 def _from_summaries(columns: Columns) -> Iterator[Series]:

@@ -18,7 +18,6 @@ class StoredView:
 
     store: str
     span: Span
-    tables: tuple[str, ...]
     rows: tuple[HopRow, ...]
     hops: int
     """Of all series, also those without a row."""
@@ -46,7 +45,7 @@ def stored_view(
     rate_s = max((span.until_ns - since_ns) / 1e9, 1.0) if min_latency_us is None else None
     rows = arranged([row_of(series, rate_s) for series in found.series], sort, limit)
     hops = sum(series.count + series.retransmitted for series in found.series)
-    view = StoredView(store, span, found.tables, tuple(rows), hops, len(found.series))
+    view = StoredView(store, span, tuple(rows), hops, len(found.series))
     return replace(view, min_latency_us=min_latency_us, is_cut=found.is_cut, only=only)
 
 
@@ -90,7 +89,6 @@ def as_json(view: StoredView) -> dict[str, object]:
         "store": view.store,
         "since": time_text(view.span.since_ns),
         "until": time_text(view.span.until_ns),
-        "tables": list(view.tables),
         "hops": view.hops,
         "series": view.series,
         "rows": [asdict(row) for row in view.rows],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be asked of a store, whichever it is: one narrow interface (docs/store.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,12 +45,29 @@ class TraceId:
 class Store(Protocol):
     """Reading. Every method raises StoreError; a store without rows gives columns of length 0."""
 
-    def summaries(self, span: Span, where: Where, table: str | None = None) -> Columns:
-        """Summary rows in order of time; `table` of store.schema, None: the coarsest that gives 60 points."""
+    def summaries(
+        self,
+        span: Span,
+        where: Where,
+        table: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Columns:
+        """Summary rows in order of time; `columns`: only these.
+
+        `table` is one of store.schema. Without it: rows of the coarsest that gives 60 points, and of finer
+        ones where a node has none of them: each hop is counted once, and the last seconds are there.
+        """
         ...
 
-    def samples(self, span: Span, where: Where, min_latency_ns: int = 0, limit: int = 10_000) -> Columns:
-        """Samples, the slowest first."""
+    def samples(
+        self,
+        span: Span,
+        where: Where,
+        min_latency_ns: int = 0,
+        limit: int = 10_000,
+        columns: Sequence[str] | None = None,
+    ) -> Columns:
+        """Samples, the slowest first; `columns`: only these."""
         ...
 
     def trace(self, trace: TraceId) -> Columns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from store.query import Columns, Span, TraceId, Where
-from store.schema import EVENT, HOP_1M, HOP_SAMPLE, SUMMARIES, TEXT, Table, table
+from store.schema import EVENT, HOP_1M, HOP_SAMPLE, TEXT, Table, table
 
 Row = Mapping[str, int | str]
 S = 1_000_000_000
@@ -83,30 +83,38 @@ class MemoryStore:
     """store.query.Store over rows by table name."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    """Tables of summaries that were asked for, in order."""
 
     @classmethod
     def of(cls, *samples: Row) -> "MemoryStore":
         return cls({"hop_sample": list(samples)})
 
-    def summaries(self, span: Span, where: Where, table: str | None = None) -> Columns:
-        name = table or _coarsest(span)
-        self.asked.append(name)
-        return self._columns(name, [row for row in self._of(name, span) if _fits(row, where)])
+    def summaries(
+        self, span: Span, where: Where, table: str | None = None, columns: Sequence[str] | None = None
+    ) -> Columns:
+        """Without `table`: of HOP_1M."""
+        name = table or HOP_1M.name
+        return _columns(name, [row for row in self._of(name, span) if _fits(row, where)], columns)
 
-    def samples(self, span: Span, where: Where, min_latency_ns: int = 0, limit: int = 10_000) -> Columns:
+    def samples(
+        self,
+        span: Span,
+        where: Where,
+        min_latency_ns: int = 0,
+        limit: int = 10_000,
+        columns: Sequence[str] | None = None,
+    ) -> Columns:
         found = [row for row in self._of("hop_sample", span) if _fits(row, where)]
         slow = [row for row in found if int(row["latency_ns"]) >= min_latency_ns]
-        return self._columns("hop_sample", sorted(slow, key=lambda row: -int(row["latency_ns"]))[:limit])
+        slowest = sorted(slow, key=lambda row: -int(row["latency_ns"]))[:limit]
+        return _columns("hop_sample", slowest, columns)
 
     def trace(self, trace: TraceId) -> Columns:
         rows = self.rows.get("hop_sample", [])
         wanted = [row for row in rows if (row["trace_hi"], row["trace_lo"]) == (trace.hi, trace.lo)]
-        return self._columns("hop_sample", sorted(wanted, key=lambda row: row["time"]))
+        return _columns("hop_sample", sorted(wanted, key=lambda row: row["time"]))
 
     def events(self, span: Span) -> Columns:
-        return self._columns(EVENT.name, self._of(EVENT.name, span))
+        return _columns(EVENT.name, self._of(EVENT.name, span))
 
     def nodes(self) -> Mapping[str, Mapping[str, int]]:
         known: dict[str, Mapping[str, int]] = {}
@@ -126,19 +134,15 @@ class MemoryStore:
         rows = [row for row in self.rows.get(name, []) if span.since_ns <= int(row["time"]) < span.until_ns]
         return sorted(rows, key=lambda row: row["time"])
 
-    def _columns(self, name: str, rows: Sequence[Row]) -> Columns:
-        return {
-            column.name: np.array(
-                [row[column.name] for row in rows], object if column.dtype == TEXT else column.dtype
-            )
-            for column in table(name).columns
-        }
 
-
-def _coarsest(span: Span) -> str:
-    """As store.query says: the coarsest table that gives 60 points."""
-    fits = [one.name for one in SUMMARIES if (span.until_ns - span.since_ns) / S / one.interval_s >= 60]
-    return fits[-1] if fits else SUMMARIES[0].name
+def _columns(name: str, rows: Sequence[Row], only: Sequence[str] | None = None) -> Columns:
+    return {
+        column.name: np.array(
+            [row[column.name] for row in rows], object if column.dtype == TEXT else column.dtype
+        )
+        for column in table(name).columns
+        if only is None or column.name in only
+    }
 
 
 def _fits(row: Row, where: Where) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from insight.series import Found, Series, slow_series, stored_series
 from insight.trace import End
 from store.query import Span, Where
-from store.schema import HOP_1M, HOP_10M, HOP_10S
+from store.schema import HOP_1M
 from tests.unit.memory_store import AT_NS, MemoryStore, S, sample, summary
 
 FRONT, CART = End("shop", "", "front"), End("shop", "", "cart")
@@ -56,55 +56,23 @@ def test_stored_series_of_retransmissions_only_has_no_latency() -> None:
     assert (one.count, one.retransmitted, one.p50_ns, one.p99_ns, one.max_ns) == (0, 5, None, None, None)
 
 
-def test_stored_series_fills_in_what_the_coarse_table_does_not_have_yet() -> None:
-    def row(ago_s: int, count: int) -> dict[str, int | str]:
-        return {"time": AT_NS - ago_s * S, "count": count, "hist": ONE_OF_10_US}
+def test_stored_series_says_when_the_first_row_was_written() -> None:
+    store = minutes({"time": AT_NS - 60 * S, "hist": ONE_OF_10_US}, {"hist": ONE_OF_10_US})
+    assert stored_series(store, HOUR, ANY).first_ns == AT_NS - 60 * S
 
-    store = MemoryStore(
-        {
-            "hop_1m": [summary(HOP_1M, **row(90, 100)), summary(HOP_1M, **row(30, 200))],
-            "hop_10s": [
-                summary(HOP_10S, **row(90, 40)),  # in the row of a minute, written with it
-                summary(HOP_10S, **row(30, 50)),
-                summary(HOP_10S, **row(20, 3)),
-                summary(HOP_10S, **row(10, 4)),
-                summary(HOP_10S, **row(10, 5), node="n2"),  # a node that has no minute yet
-            ],
-        }
+
+def test_stored_series_asks_for_the_span_and_what_is_wanted() -> None:
+    store = minutes(
+        {"hist": ONE_OF_10_US, "src_workload": "back", "count": 1},
+        {"hist": ONE_OF_10_US, "time": AT_NS - 3601 * S},
+        {"hist": ONE_OF_10_US, "node": "n2", "count": 1},
     )
-    found = stored_series(store, HOUR, ANY)
-    assert [(one.node, one.count) for one in found.series] == [("n1", 307), ("n2", 5)]
-    assert found.tables == ("hop_1m", "hop_10s")
-    assert found.first_ns == AT_NS - 90 * S
-
-
-@pytest.mark.parametrize(
-    ("hours", "expected"),
-    [(0.1, ["hop_10s"]), (1, ["hop_1m", "hop_10s"]), (48, ["hop_10m", "hop_1m", "hop_10s"])],
-)
-def test_stored_series_reads_the_coarsest_table_with_sixty_points(hours: float, expected: list[str]) -> None:
-    store = MemoryStore()
-    stored_series(store, Span(AT_NS - int(hours * 3600) * S, AT_NS), ANY)
-    assert store.asked == expected
-
-
-def test_stored_series_of_days_counts_no_hop_twice() -> None:
-    def row(ago_s: int, count: int) -> dict[str, int | str]:
-        return {"time": AT_NS - ago_s * S, "count": count, "hist": ONE_OF_10_US}
-
-    store = MemoryStore(
-        {
-            "hop_10m": [summary(HOP_10M, **row(900, 1000))],
-            "hop_1m": [summary(HOP_1M, **row(ago, 1)) for ago in (960, 900, 840, 60)],
-            "hop_10s": [summary(HOP_10S, **row(ago, 10)) for ago in (70, 60, 50)],
-        }
-    )
-    (one,) = stored_series(store, Span(AT_NS - 48 * 3600 * S, AT_NS), ANY).series
-    assert one.count == 1000 + 2 + 10
+    found = stored_series(store, HOUR, Where(namespace="shop", workload="front"))
+    assert [(one.node, one.source, one.count) for one in found.series] == [("n2", FRONT, 1)]
 
 
 def test_stored_series_of_an_empty_store_is_empty() -> None:
-    assert stored_series(MemoryStore(), HOUR, ANY) == Found((), (), None)
+    assert stored_series(MemoryStore(), HOUR, ANY) == Found((), None)
 
 
 def test_slow_series_are_of_samples_and_say_which_share_was_kept() -> None:
@@ -125,7 +93,7 @@ def test_slow_series_are_of_samples_and_say_which_share_was_kept() -> None:
     assert found.series == (
         Series("n1", "rx", FRONT, CART, "", 3, 1, 1, 200_000.0, 300_000.0, 300_000, kept_shift=3, tail=1),
     )
-    assert (found.tables, found.is_cut) == (("hop_sample",), False)
+    assert not found.is_cut
 
 
 def test_slow_series_beyond_the_limit_are_cut() -> None:

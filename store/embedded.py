@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded store as it is read: store.query.Store over Parquet and segments (docs/store.md)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from store.combined import combined
+from store.conditions import of_hops, of_trace, only, within
+from store.intervals import tables_for
+from store.layout import Entry, check_store
+from store.query import Columns, Span, StoreError, TraceId, Where
+from store.reading import LOOKS, RowReader, Rows, Wanted, joined_rows
+from store.schema import EVENT, HOP_SAMPLE, Table
+from store.schema import table as table_of
+
+
+class _End(NamedTuple):
+    """The first or last sample of a node."""
+
+    node: str
+    time_ns: int
+    kept_shift: int
+
+
+class EmbeddedStore:
+    """Reads the store at `directory`, beside appenders and the writer; for one thread.
+
+    Raises StoreError if there is none, or one of a newer version, or it cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            check_store(directory)
+        except OSError as error:
+            raise StoreError(f"store {directory}: {error.strerror}: look at its rights") from error
+        self._reader = RowReader(directory.absolute())
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Files or parts of files that could not be read so far, and why; the rest was answered."""
+        return self._reader.problems
+
+    def summaries(
+        self,
+        span: Span,
+        where: Where,
+        table: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Columns:
+        """Summary rows in order of time; `columns`: only these.
+
+        Without `table`: rows of the coarsest that gives 60 points (else of the finest), and where a node has
+        none of them, above all for the last minutes, rows of finer tables: each hop is counted once.
+        """
+        which = _named(table) if table else tables_for(span)[0]
+        chosen = _names(columns, which)
+        wanted = Wanted(which, [*dict.fromkeys([*chosen, "time"])], [*within(span), *of_hops(where)])
+        rows = self._ordered(wanted, where.node) if table else self._combined(wanted, span, where.node)
+        return {name: rows[name] for name in chosen}
+
+    def samples(
+        self,
+        span: Span,
+        where: Where,
+        min_latency_ns: int = 0,
+        limit: int = 10_000,
+        columns: Sequence[str] | None = None,
+    ) -> Columns:
+        """Samples, the slowest first; `columns`: only these."""
+        conditions = [*within(span), *of_hops(where), only("latency_ns", ">=", min_latency_ns)]
+        chosen = _names(columns, HOP_SAMPLE)
+        read = [*dict.fromkeys([*chosen, "latency_ns", "time"])]
+        wanted = Wanted(HOP_SAMPLE, read, conditions, slowest=limit)
+        rows = self._reader.read(wanted, self._reader.directories(HOP_SAMPLE, where.node))
+        order = np.lexsort((rows["time"], -rows["latency_ns"].astype(np.int64)))[:limit]
+        return {name: rows[name][order] for name in chosen}
+
+    def trace(self, trace: TraceId) -> Columns:
+        """All samples of one trace, in order of time."""
+        return self._ordered(Wanted(HOP_SAMPLE, _names(None, HOP_SAMPLE), of_trace(trace)))
+
+    def events(self, span: Span) -> Columns:
+        """Events in order of time."""
+        return self._ordered(Wanted(EVENT, _names(None, EVENT), within(span)))
+
+    def nodes(self) -> Mapping[str, Mapping[str, int]]:
+        """For each node that wrote samples: `first_ns`, `last_ns` (their times), the last `kept_shift`."""
+        known: dict[str, Mapping[str, int]] = {}
+        for directory in self._reader.directories(HOP_SAMPLE):
+            first, last = self._ends(directory)
+            if first and last:
+                known[last.node] = {
+                    "first_ns": first.time_ns,
+                    "last_ns": last.time_ns,
+                    "kept_shift": last.kept_shift,
+                }
+        return known
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        self._reader.close()
+
+    def _combined(self, wanted: Wanted, span: Span, node: str | None) -> Rows:
+        directories = [path for one in tables_for(span) for path in self._reader.directories(one, node)]
+        nodes = sorted({path.name for path in directories})
+        parts = [part for name in nodes for part in combined(self._reader, wanted, span, name)]
+        return _in_order(joined_rows(wanted, parts))
+
+    def _ordered(self, wanted: Wanted, node: str | None = None) -> Rows:
+        return _in_order(self._reader.read(wanted, self._reader.directories(wanted.table, node)))
+
+    def _ends(self, directory: Path) -> tuple[_End | None, _End | None]:
+        """Of the first and the last sample in a directory; None: there is none."""
+        for _ in range(LOOKS):
+            try:
+                entries = self._reader.entries(directory)
+                return self._end(directory, entries, 0), self._end(directory, entries[::-1], -1)
+            except FileNotFoundError:
+                continue
+        return None, None
+
+    def _end(self, directory: Path, entries: Sequence[Entry], at: int) -> _End | None:
+        wanted = Wanted(HOP_SAMPLE, ("time", "node", "kept_shift"))
+        for entry in entries:
+            rows = _in_order(self._reader.read_files(wanted, [(directory, entry)]))
+            if len(rows["time"]):
+                return _End(str(rows["node"][at]), int(rows["time"][at]), int(rows["kept_shift"][at]))
+        return None
+
+
+def _names(columns: Sequence[str] | None, table: Table) -> Sequence[str]:
+    return [each.name for each in table.columns] if columns is None else columns
+
+
+def _named(name: str) -> Table:
+    try:
+        return table_of(name)
+    except KeyError as error:
+        raise StoreError(f"{name}: no table of the store") from error
+
+
+def _in_order(rows: Rows) -> Rows:
+    """In order of time."""
+    times = rows["time"].astype(np.int64, copy=False)
+    if np.all(times[1:] >= times[:-1]):
+        return rows
+    order = np.argsort(times, kind="stable")
+    return {name: column[order] for name, column in rows.items()}

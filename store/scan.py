@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows out of Parquet files by DuckDB (docs/store.md)."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import duckdb
+
+from store.conditions import Condition, Test, always
+from store.parquet import SQL_TYPES, connect, quoted
+from store.reading import Rows, Wanted, joined_rows
+from store.schema import Table
+
+
+class Scanner:
+    """One DuckDB for all questions to a store; `problem` is told of files that cannot be read."""
+
+    def __init__(self, store: Path, problem: Callable[[str], None]) -> None:
+        self._store, self._problem = store, problem
+        # Paths through it hold no letter that DuckDB takes for a pattern, whatever the store is called.
+        self._descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+        self._duckdb = connect("80%", len(os.sched_getaffinity(0)))
+
+    def close(self) -> None:
+        """Let go of memory and files."""
+        self._duckdb.close()
+        os.close(self._descriptor)
+
+    def scan(self, wanted: Wanted, paths: Sequence[Path]) -> Rows:
+        """The wanted rows; of files that cannot be read, none. Raises FileNotFoundError if one is gone."""
+        try:
+            return self._query(wanted, paths)
+        except duckdb.Error:
+            return joined_rows(wanted, [rows for path in paths for rows in self._alone(wanted, path)])
+
+    def _alone(self, wanted: Wanted, path: Path) -> list[Rows]:
+        try:
+            return [self._query(wanted, [path])]
+        except duckdb.Error as error:
+            path.stat()
+            self._problem(f"{path}: {str(error).splitlines()[0]}")
+            return []
+
+    def _query(self, wanted: Wanted, paths: Sequence[Path]) -> Rows:
+        where, parameters = _sql(wanted.conditions, wanted.table)
+        names = ", ".join(map(quoted, wanted.columns))
+        order = "" if wanted.slowest is None else f" ORDER BY latency_ns DESC, time LIMIT {wanted.slowest:d}"
+        files = [
+            f"/proc/self/fd/{self._descriptor}/{path.relative_to(self._store).as_posix()}" for path in paths
+        ]
+        query = f"SELECT {names} FROM read_parquet($files) WHERE {where}{order}"
+        found = self._duckdb.execute(query, {**parameters, "files": files}).fetchnumpy()
+        return {name: found[name] for name in wanted.columns}
+
+
+def _sql(conditions: Sequence[Condition], table: Table) -> tuple[str, dict[str, int | str]]:
+    """The conditions as a text without any value, and the values."""
+    parameters: dict[str, int | str] = {}
+
+    def one(test: Test) -> str:
+        dtype = table.dtype_of(test.column)
+        known = always(test, dtype)
+        if known is not None:
+            return "true" if known else "false"
+        name = f"v{len(parameters)}"
+        parameters[name] = test.value
+        return f"{quoted(test.column)} {test.operator} ${name}::{SQL_TYPES[dtype]}"
+
+    texts = [
+        "(" + " OR ".join("(" + " AND ".join(map(one, tests)) + ")" for tests in condition) + ")"
+        for condition in conditions
+    ]
+    return " AND ".join(texts) or "true", parameters

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from agent.names import Codes, Names, Row
 from agent.naming import Namer
-from agent.summary import Records
+from agent.records import Records
 from bpf.record import Quality
 from store.batch import Batch, Labels, Numbers
 from store.hist_text import encode
@@ -175,20 +175,20 @@ def _other(series: Row) -> Row:
 
 
 def _rows(table: Table, interval: _Interval) -> Batch:
-    series = interval.places | interval.others
-    at = np.fromiter(series.values(), np.intp, len(series))
-    counts = interval.counts[at]
+    series = [*interval.places, *interval.others]
+    used = slice(len(series))  # the others' places begin where the bound is reached
+    counts = interval.counts[used]
     count = counts.sum(axis=1, dtype=np.uint64)
-    max_ns = interval.max_ns[at]
-    min_ns = np.where(count > 0, interval.min_ns[at], max_ns)
+    max_ns = interval.max_ns[used].copy()
+    min_ns = np.where(count > 0, interval.min_ns[used], max_ns)
     columns: dict[str, Numbers | Labels] = {
         column: Labels.of([row[number] for row in series]) for number, column in enumerate(SERIES)
     }
-    columns |= {"count": count, "retransmitted": interval.retransmitted[at], "sum_ns": interval.sum_ns[at]}
-    columns |= {"min_ns": min_ns, "max_ns": max_ns}
+    columns |= {"count": count, "retransmitted": interval.retransmitted[used].copy()}
+    columns |= {"sum_ns": interval.sum_ns[used].copy(), "min_ns": min_ns, "max_ns": max_ns}
     found = np.nan_to_num(quantiles(counts, tuple(_SHARES.values()), min_ns, max_ns)).round()
     columns |= {name: found[:, number].astype(np.uint32) for number, name in enumerate(_SHARES)}
     quarters = quarter_octaves(counts)
-    columns |= {f"q{number:02}": quarters[:, number] for number in range(QUARTER_OCTAVES)}
+    columns |= {f"q{number:02}": quarters[:, number].copy() for number in range(QUARTER_OCTAVES)}
     columns["hist"] = Labels.of(encode(counts))
     return Batch(table, columns)

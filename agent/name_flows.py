@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from agent.name_history import FOREVER_NS
 from agent.name_tables import Flow
-from bpf.record import RECORD, Quality
+from agent.records import Records, words_of
+from bpf.record import Quality
 
 Words = npt.NDArray[np.uint64]
 MAX_FLOWS = 20_000
 """Then the table is emptied: 1.3 MB of flows, 0.6 MB besides."""
 
-_RECORD_WORDS = RECORD.itemsize // 8
 _ADDRESSES = slice(4, 10)
 _IFINDEXES = 12
 _PORTS = 14
@@ -35,9 +35,9 @@ _PLACES = 1 << 16
 _NO_FLOW = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
-def flow_keys(records: npt.NDArray[np.void]) -> Words:
-    """The flow of each record (contiguous), as a row of eight words."""
-    words = records.view(np.uint64).reshape(len(records), _RECORD_WORDS)
+def flow_keys(records: Records) -> Words:
+    """The flow of each record, as a row of eight words."""
+    words = words_of(records)
     keys = np.empty((len(records), 8), np.uint64)
     keys[:, :6] = words[:, _ADDRESSES]
     keys[:, 6] = words[:, _IFINDEXES]

@@ -12,7 +12,7 @@ from agent.name_tables import AMBIGUOUS, AMBIGUOUS_SERVICE, UNKNOWN, UNKNOWN_SER
 from agent.names import COLUMNS, Codes, Names
 from agent.plan import Plan
 from agent.plan_names import Address
-from agent.summary import Records
+from agent.records import Records
 from bpf.record import ContextKind, Encap, Kind
 
 MAX_NAMES = 20_000

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from agent.clock import ClockOffset
 from agent.names import Codes, Names, labels
-from agent.summary import Records
-from bpf.record import RECORD, Quality
+from agent.records import Records, joined, taken, words_of
+from bpf.record import Quality
 from store.batch import Batch, Labels, Numbers
 from store.schema import HOP_SAMPLE
 
@@ -21,7 +21,6 @@ TAILS = 3
 """How many of the slowest hops of a series are kept besides, per interval."""
 MAX_PENDING_TAILS = 4_096
 
-_WORDS = RECORD.itemsize // 8
 _MIX_HIGH = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xC2B2AE3D27D4EB4F)
 _LOW_HALF = np.uint64(0xFFFFFFFF)
@@ -39,8 +38,8 @@ class _Kept:
     def __len__(self) -> int:
         return len(self.records)
 
-    def take(self, which: npt.NDArray[np.bool_] | Codes) -> "_Kept":
-        return _Kept(self.records[which], self.codes[which], self.places[which], self.names)
+    def take(self, rows: Codes) -> "_Kept":
+        return _Kept(taken(self.records, rows), self.codes.take(rows), self.places.take(rows), self.names)
 
 
 class Sampler:
@@ -57,6 +56,8 @@ class Sampler:
         self._tails: list[_Kept] = []
         self._ready_tails: list[_Kept] = []
         self._slowest_ns = np.zeros((places, TAILS), np.uint32)
+        """The slowest latencies of each place, ascending."""
+        self._least_ns = np.zeros(places, np.uint32)
         self._credit = float(BURST)
         self._taken_at_ns: int | None = None
         self._seen = self._stored = self._stored_tails = 0
@@ -65,7 +66,7 @@ class Sampler:
         """Looks at named records; `places` of their series, as Aggregator.add returns them."""
         self._seen += len(records)
         batch = _Kept(records, codes, places, names)
-        chosen = batch.take(self._is_kept(records)) if self.shift else batch
+        chosen = batch.take(self._kept_rows(records)) if self.shift else batch
         if len(chosen):
             self._kept.append(chosen)
         self._raise_shift()
@@ -76,12 +77,13 @@ class Sampler:
         self._ready_tails += self._slowest(self._tails)
         self._tails = []
         self._slowest_ns[:] = 0
+        self._least_ns[:] = 0
 
     def take(self, clock: ClockOffset, boot_id: str, now_mono_ns: int) -> Batch:
         """The rows since the last call."""
         kept = self._kept
         tails = self._ready_tails + self._slowest(self._tails)
-        tails = [one.take(~self._is_kept(one.records)) for one in tails] if self.shift else []
+        tails = [one.take(np.flatnonzero(~self._is_kept(one.records))) for one in tails] if self.shift else []
         batch = _rows(kept, tails, clock, boot_id, self.shift)
         self._kept, self._tails, self._ready_tails = [], [], []
         stored = _length(kept)
@@ -103,11 +105,14 @@ class Sampler:
         kept: npt.NDArray[np.bool_] = trace_hashes(records) >> np.uint64(64 - self.shift) == 0
         return kept
 
+    def _kept_rows(self, records: Records) -> Codes:
+        return np.flatnonzero(self._is_kept(records))
+
     def _raise_shift(self) -> None:
         limit = int(self._credit) + TARGET_PER_S
         while _length(self._kept) > limit and self.shift < MAX_SHIFT:
             self.shift += 1
-            self._kept = [one.take(self._is_kept(one.records)) for one in self._kept]
+            self._kept = [one.take(self._kept_rows(one.records)) for one in self._kept]
         excess = _length(self._kept) - limit
         while excess > 0:  # ids made to be kept
             last = self._kept.pop()
@@ -126,7 +131,7 @@ class Sampler:
 
     def _add_tails(self, batch: _Kept) -> None:
         latencies = np.ascontiguousarray(batch.records["latency_ns"])
-        slow = np.flatnonzero(latencies > self._slowest_ns[:, 0].take(batch.places, mode="clip"))
+        slow = np.flatnonzero(latencies > self._least_ns.take(batch.places, mode="clip"))
         slow = slow[(batch.records["quality"][slow] & Quality.RETRANSMIT) == 0]
         if not len(slow):
             return
@@ -148,11 +153,16 @@ class Sampler:
         ends = np.searchsorted((keys >> np.uint64(32)).astype(np.intp), touched, side="right")
         slowest = keys[ends[:, None] - np.arange(TAILS, 0, -1)] & _LOW_HALF
         self._slowest_ns[touched] = slowest.astype(np.uint32)
+        self._least_ns = self._slowest_ns[:, 0].copy()
 
     def _slowest(self, tails: list[_Kept]) -> list[_Kept]:
         """Those that are still among the slowest."""
-        found = [one.take(one.records["latency_ns"] >= self._slowest_ns[one.places, 0]) for one in tails]
-        return [one for one in found if len(one)]
+        found = []
+        for one in tails:
+            rows = np.flatnonzero(one.records["latency_ns"] >= self._least_ns[one.places])
+            if len(rows):
+                found.append(one.take(rows))
+        return found
 
 
 def trace_hashes(records: Records) -> npt.NDArray[np.uint64]:
@@ -160,7 +170,7 @@ def trace_hashes(records: Records) -> npt.NDArray[np.uint64]:
 
     Of hops without context, of seq and ack.
     """
-    words = np.ascontiguousarray(records).view(np.uint64).reshape(len(records), _WORDS)
+    words = words_of(records)
     high, low = words[:, 1].byteswap(), words[:, 2].byteswap()
     has_no_context = records["encap_context"] >> 4 == 0
     if has_no_context.any():
@@ -176,7 +186,7 @@ def _length(chunks: list[_Kept]) -> int:
 
 def _rows(kept: list[_Kept], tails: list[_Kept], clock: ClockOffset, boot_id: str, shift: int) -> Batch:
     chunks = kept + tails
-    records = np.concatenate([np.empty(0, RECORD), *(one.records for one in chunks)])
+    records = joined([one.records for one in chunks])
     rows = len(records)
     is_tail = np.zeros(rows, np.uint8)
     is_tail[_length(kept) :] = 1
@@ -190,7 +200,7 @@ def _rows(kept: list[_Kept], tails: list[_Kept], clock: ClockOffset, boot_id: st
         "tail": is_tail,
         "kept_shift": np.full(rows, shift, np.uint8),
     }
-    words = records.view(np.uint64).reshape(rows, _WORDS).byteswap()
+    words = words_of(records).byteswap()
     columns |= {name: np.ascontiguousarray(words[:, at]) for name, at in _BIG_ENDIAN.items()}
     columns |= {column: np.ascontiguousarray(records[name]) for column, name in _AS_THEY_ARE.items()}
     return Batch(HOP_SAMPLE, columns)

@@ -13,6 +13,8 @@ from store.histogram import BUCKETS, Counts
 
 _MAX_VARINT_BYTES = 9
 """63 bits: more than any count."""
+_CHUNK_ROWS = 64
+"""Rows encoded at once: bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Occupied:
 
 def encode(counts: Counts) -> list[str]:
     """One text per row of 902 counts; an empty histogram is an empty text."""
+    starts = range(0, len(counts), _CHUNK_ROWS)
+    return [text for start in starts for text in _encode(counts[start : start + _CHUNK_ROWS])]
+
+
+def _encode(counts: Counts) -> list[str]:
     rows, buckets = np.nonzero(counts)
     steps = np.diff(buckets, prepend=0)
     is_first = np.diff(rows, prepend=-1) != 0

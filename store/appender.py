@@ -26,6 +26,9 @@ _ADVICE: Final = {
     errno.EDQUOT: "raise the quota, or give the store another disk",
     errno.EROFS: "the file system is read-only: look at the kernel's log",
     errno.EIO: "the disk fails: look at the kernel's log",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
+    errno.EACCES: "give this user the right to write there",
+    errno.ENOENT: "make the directory again",
 }
 
 
@@ -239,7 +242,7 @@ class Appender:
 
     def _explain(self, error: OSError) -> str:
         where = f"{error.filename}: " if error.filename else ""
-        advice = _ADVICE.get(error.errno or 0, "look at the directory and its rights")
+        advice = _ADVICE.get(error.errno or 0, "look at the directory and what it is on")
         return f"store {self._directory}: {where}{error.strerror}: {advice}"
 
     def _claim_again(self) -> None:

@@ -35,7 +35,7 @@ _NUMBERS: Final = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a segment says of itself: all columns of its table, and the time of its first row."""
+    """What a segment says of itself: all columns of its table; no row is earlier than `first_ns`."""
 
     table: str
     columns: tuple[Column, ...]

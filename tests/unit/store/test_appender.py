@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -11,7 +12,7 @@ import pytest
 
 from store.appender import Appender, AppenderStatus, Limits
 from store.batch import Batch, Labels
-from store.layout import check_store, node_directory
+from store.layout import check_store, listing, node_directory
 from store.query import StoreError
 from store.schema import HOP_SAMPLE, TEXT
 from store.segment import SegmentReader, is_held
@@ -235,6 +236,29 @@ def test_segment_is_held_while_open(tmp_path: Path, clock: Clock) -> None:
     assert not is_held(path)
 
 
+def test_segment_is_held_from_the_moment_it_has_its_name(tmp_path: Path, clock: Clock) -> None:
+    """Else the writer would take it for a sealed one, and rows written later would be lost."""
+    directory = node_directory(tmp_path, "event", "n1")
+    is_over = threading.Event()
+    not_held: list[str] = []
+
+    def watch() -> None:
+        while not is_over.is_set():
+            for entry in listing(directory)[-1:]:
+                if not is_held(directory / entry.name) and listing(directory)[-1] == entry:
+                    not_held.append(entry.name)
+
+    with open_appender(tmp_path, clock, limits=Limits(segment_bytes=1)) as appender:
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        for number in range(100):
+            appender.append(events(str(number)))
+        is_over.set()
+        watcher.join()
+    assert not_held == []
+    assert len(segments(tmp_path)) == 100
+
+
 def test_segment_ends_by_size(tmp_path: Path, clock: Clock) -> None:
     text = os.urandom(500).hex()
     with open_appender(tmp_path, clock, limits=Limits(segment_bytes=2000)) as appender:
@@ -382,7 +406,7 @@ def test_appender_of_a_directory_that_is_a_file_says_so(tmp_path: Path, clock: C
         open_appender(tmp_path / "file" / "store", clock)
     path = tmp_path / "file"
     assert str(refused.value) == (
-        f"store {path}/store: {path}: File exists: look at the directory and its rights"
+        f"store {path}/store: {path}: File exists: look at the directory and what it is on"
     )
 
 

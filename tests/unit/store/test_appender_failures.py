@@ -213,7 +213,7 @@ def test_append_while_the_parent_directory_is_gone_waits(tmp_path: Path, clock: 
         status = appender.status()
         assert status.waiting == {"event": 1}
         assert status.error == (
-            f"store {store}: {store}: No such file or directory: look at the directory and its rights"
+            f"store {store}: {store}: No such file or directory: make the directory again"
         )
         (tmp_path / "away").rename(tmp_path / "mount")
         clock.go(1)
@@ -250,6 +250,28 @@ def test_bytes_that_cannot_be_taken_back_end_the_segment(
     assert details_of(whole) == ["two", "three"]
 
 
+def test_failed_fsync_is_said(store: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    appender = open_appender(store, clock)
+    appender.append(events("one"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        appender.close()  # waits for it
+    (path,) = segments(store)
+    assert appender.status().sync_error == (
+        f"fsync {path}: Input/output error: a power cut may lose its rows: look at the kernel's log"
+    )
+    assert appender.status().error is None
+    assert stored(store) == ["one"]
+
+
 def test_appender_on_a_full_disk_without_a_store_says_so(store: Path, clock: Clock) -> None:
-    with files_of_at_most(0), pytest.raises(StoreError, match="File too large"):
+    with (
+        files_of_at_most(0),
+        pytest.raises(
+            StoreError, match=r"File too large: raise the limit of the size of files \(ulimit -f\)"
+        ),
+    ):
         open_appender(store, clock)

@@ -93,20 +93,19 @@ class Output:
                 if table is HOP_10S:
                     self._chronicle.counters(counters())
         self._put_samples(now_ns)
+        self._look_at_store()
         self._put_events(now_ns)
         self._sink.poll(now_ns)
 
     def finish(self, counters: Mapping[str, int]) -> None:
         """Put everything that there is into the store, and end. `counters` are the last ones."""
         self._chronicle.counters(counters)
-        self._chronicle.stopped()
-        self._finish()
+        self._finish(self._chronicle.stopped)
 
     def close(self) -> None:
         """End without finish(): the agent failed. All that there is goes into the store all the same."""
         if not self._is_finished:
-            self._chronicle.failed()
-            self._finish()
+            self._finish(self._chronicle.failed)
 
     def facts(self) -> OutputFacts:
         """Of this moment."""
@@ -115,12 +114,14 @@ class Output:
         totals = Totals(self._hops, self._retransmitted, samples, counted.pop(_NOT_KEPT))
         return OutputFacts(self._sink.facts(), totals, counted)
 
-    def _finish(self) -> None:
+    def _finish(self, last_word: Callable[[], None]) -> None:
         self._is_finished = True
         for table in SUMMARIES:
             self._end_interval(table)
         now_ns = time.monotonic_ns()
         self._put_samples(now_ns)
+        self._look_at_store()
+        last_word()
         self._put_events(now_ns)
         self._sink.close()
 
@@ -136,10 +137,12 @@ class Output:
     def _put_samples(self, now_ns: int) -> None:
         self._sink.append(self._intake.samples(self._clock.offset, self._boot_id, now_ns))
 
-    def _put_events(self, now_ns: int) -> None:
+    def _look_at_store(self) -> None:
         facts = self._sink.facts()
         self._chronicle.store(facts.error, sum(facts.dropped.values()))
         self._chronicle.writer(facts.writer)
+
+    def _put_events(self, now_ns: int) -> None:
         events = self._chronicle.take(now_ns)
         if events:
             self._sink.append(event_batch(events))

@@ -4,7 +4,6 @@
 Intervals are counted on CLOCK_MONOTONIC from the start on: real time may jump.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,15 +96,15 @@ class Output:
         self._put_events(now_ns)
         self._sink.poll(now_ns)
 
-    def finish(self, counters: Mapping[str, int]) -> None:
+    def finish(self, now_ns: int, counters: Mapping[str, int]) -> None:
         """Put everything that there is into the store, and end. `counters` are the last ones."""
         self._chronicle.counters(counters)
-        self._finish(self._chronicle.stopped)
+        self._finish(now_ns, self._chronicle.stopped)
 
-    def close(self) -> None:
+    def close(self, now_ns: int) -> None:
         """End without finish(): the agent failed. All that there is goes into the store all the same."""
         if not self._is_finished:
-            self._finish(self._chronicle.failed)
+            self._finish(now_ns, self._chronicle.failed)
 
     def facts(self) -> OutputFacts:
         """Of this moment."""
@@ -114,11 +113,10 @@ class Output:
         totals = Totals(self._hops, self._retransmitted, samples, counted.pop(_NOT_KEPT))
         return OutputFacts(self._sink.facts(), totals, counted)
 
-    def _finish(self, last_word: Callable[[], None]) -> None:
+    def _finish(self, now_ns: int, last_word: Callable[[], None]) -> None:
         self._is_finished = True
         for table in SUMMARIES:
             self._end_interval(table)
-        now_ns = time.monotonic_ns()
         self._put_samples(now_ns)
         self._look_at_store()
         last_word()

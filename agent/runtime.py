@@ -100,7 +100,7 @@ class Agent:
             self._intake = Intake()
             self._output = self._open_output(config)
             if self._output is not None:
-                stack.callback(self._output.close)
+                stack.callback(lambda output: output.close(time.monotonic_ns()), self._output)
             tai_ns = self._clock.offset.tai_offset_ns
             self.datapath = Datapath(self._plan.spec(), config.mode, tai_ns, stop)
             stack.callback(self.datapath.close)
@@ -157,7 +157,7 @@ class Agent:
         counters = self.counters()
         if self._output is None:
             return Ending(counters, None)
-        self._output.finish(counters)
+        self._output.finish(time.monotonic_ns(), counters)
         return Ending(counters, self._output.facts())
 
     def counters(self) -> dict[str, int]:

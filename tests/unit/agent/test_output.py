@@ -101,7 +101,7 @@ def test_output_finish_stores_everything_and_adds_up(rig: Rig) -> None:
     rig.output.add(records(5, retransmitted=2))
     rig.poll(10)
     rig.output.add(records(7))
-    rig.output.finish(QUIET)
+    rig.output.finish(START + 11 * S, QUIET)
     assert rig.sink.closed == 1
     assert rig.output.facts().totals == Totals(hops=10, retransmitted=2, samples=12, samples_not_kept=0)
     assert rig.sink.column("hop_10s", "count") == [3, 7]
@@ -114,15 +114,15 @@ def test_output_finish_stores_everything_and_adds_up(rig: Rig) -> None:
 
 
 def test_output_close_after_finish_does_nothing(rig: Rig) -> None:
-    rig.output.finish(QUIET)
-    rig.output.close()
+    rig.output.finish(START + 11 * S, QUIET)
+    rig.output.close(START + 12 * S)
     assert rig.sink.closed == 1
 
 
 def test_output_close_without_finish_keeps_what_there_is_and_says_so(rig: Rig) -> None:
     rig.chronicle.started("program x")
     rig.output.add(records(5))
-    rig.output.close()
+    rig.output.close(START + 12 * S)
     assert rig.sink.column("hop_10s", "count") == [5]
     assert rig.sink.column("event", "state")[-1] == "failed"
 
@@ -131,7 +131,7 @@ def test_output_under_load_samples_and_the_rest_add_up(rig: Rig) -> None:
     rows = records(20_000)
     rows["seq"] = np.arange(20_000) * 2_654_435_761 % (1 << 32)
     rig.output.add(rows)
-    rig.output.finish(QUIET)
+    rig.output.finish(START + 11 * S, QUIET)
     totals = rig.output.facts().totals
     assert totals.hops == 20_000
     assert totals.samples + totals.samples_not_kept == 20_000

@@ -105,7 +105,7 @@ def test_render_wide_has_the_ends_beside_the_bar_and_says_when_clocks_are_unsure
         " · w3c at byte 396 of 500",
         "        tail",
     ]
-    assert lines[9].endswith(f"shop/reviews-1 9.30{' ' * 60}█")
+    assert lines[9].endswith(f"shop/reviews-1 9.30{' ' * 59}█")
     assert "        clocks unsure: off by up to 8.0 s" in lines
 
 

@@ -30,15 +30,16 @@ _FACTORS = np.array(
     ],
     np.uint64,
 )  # fmt: skip
-_HASH_SHIFT = np.uint64(48)
-_PLACES = 1 << 16
+_HASH_SHIFT = np.uint64(64 - 17)
+_PLACES = 1 << 17
+_PROBES = 15
+"""How far behind its first place a flow may be; with the table a sixth full none is."""
 _NO_FLOW = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
-def flow_keys(records: Records) -> Words:
-    """The flow of each record, as a row of eight words."""
-    words = words_of(records)
-    keys = np.empty((len(records), 8), np.uint64)
+def flow_keys(records: Records, out: Words) -> Words:
+    """The flow of each record, as a row of eight words; the first rows of `out`."""
+    words, keys = words_of(records), out[: len(records)]
     keys[:, :6] = words[:, _ADDRESSES]
     keys[:, 6] = words[:, _IFINDEXES]
     marks, ports = words[:, _MARKS], words[:, _PORTS]
@@ -78,9 +79,11 @@ class FlowTable:
     Row 0 is no flow. A forgotten flow keeps its row, with words that no record has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chunk: int) -> None:
         self.rebuilt = 0
         """How often it was emptied because it was full."""
+        self._found = np.empty((chunk, 8), np.uint64)
+        self._unequal = np.empty((chunk, 8), np.bool_)
         self._rows = np.zeros(_PLACES, np.uint16)
         self._keys = np.full((MAX_FLOWS + 1, 8), _NO_FLOW)
         self._codes = np.zeros(MAX_FLOWS + 1, np.intp)
@@ -99,28 +102,40 @@ class FlowTable:
 
     def find(self, keys: Words, hashes: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """The code of each flow, and which of them are not known (their code means nothing)."""
-        places = (hashes >> _HASH_SHIFT).astype(np.intp)
+        places = (hashes >> _HASH_SHIFT).view(np.intp)
         rows = self._rows.take(places, mode="clip").astype(np.intp)
         left = np.flatnonzero(self._differs(rows, keys))
-        places = places[left]
-        unknown = [left[:0]]
-        while len(left):
-            is_free = rows[left] == 0
-            unknown.append(left[is_free])
-            left, places = left[~is_free], (places[~is_free] + 1) % _PLACES
-            rows[left] = self._rows[places]
-            wrong = self._differs(rows[left], keys[left])
-            left, places = left[wrong], places[wrong]
-        return self._codes.take(rows, mode="clip"), np.concatenate(unknown)
+        if len(left):
+            unknown = self._find_displaced(left, rows, keys[left], places[left])
+        else:
+            unknown = left
+        return self._codes.take(rows, mode="clip"), unknown
+
+    def _find_displaced(
+        self,
+        left: npt.NDArray[np.intp],
+        rows: npt.NDArray[np.intp],
+        keys: Words,
+        places: npt.NDArray[np.intp],
+    ) -> npt.NDArray[np.intp]:
+        """Looks behind the first place. Sets `rows` of what is found, returns what is not."""
+        for _ in range(_PROBES):
+            places = (places + 1) & (_PLACES - 1)
+            found = self._rows.take(places).astype(np.intp)
+            rows[left] = found
+            wrong = np.flatnonzero(self._differs(found, keys))
+            left, keys, places = left[wrong], keys[wrong], places[wrong]
+            if not found[wrong].any():
+                break
+        return left
 
     def add(self, key: Words, hash_: np.uint64, code: int, since_ns: int, until_ns: int) -> None:
         """Remember the code of a flow that is not known, valid for since_ns <= time < until_ns."""
-        if self._used > MAX_FLOWS:
+        place = self._free_place(hash_) if self._used <= MAX_FLOWS else None
+        if place is None:
             self.clear()
             self.rebuilt += 1
-        place = int(hash_ >> _HASH_SHIFT)
-        while self._rows[place]:
-            place = (place + 1) % _PLACES
+            place = int(hash_ >> _HASH_SHIFT)
         row = self._used
         self._used += 1
         self._rows[place] = row
@@ -151,6 +166,11 @@ class FlowTable:
                 is_gone |= np.isin(keys[:, column], lower_halves)
         self._forget(is_gone)
 
+    def _free_place(self, hash_: np.uint64) -> int | None:
+        first = int(hash_ >> _HASH_SHIFT)
+        places = (place & (_PLACES - 1) for place in range(first, first + _PROBES + 1))
+        return next((place for place in places if not self._rows[place]), None)
+
     def _forget(self, is_gone: npt.NDArray[np.bool_]) -> None:
         used = slice(1, self._used)
         self._keys[used][is_gone] = _NO_FLOW
@@ -160,6 +180,7 @@ class FlowTable:
         self._first_until_ns = int(self._until_ns[used].min(initial=FOREVER_NS))
 
     def _differs(self, rows: npt.NDArray[np.intp], keys: Words) -> npt.NDArray[np.bool_]:
-        unequal = self._keys.take(rows, axis=0, mode="clip") != keys
+        known = self._keys.take(rows, axis=0, mode="clip", out=self._found[: len(rows)])
+        unequal = np.not_equal(known, keys, out=self._unequal[: len(rows)])
         differs: npt.NDArray[np.bool_] = unequal.view(np.uint64).reshape(len(keys)) != 0
         return differs

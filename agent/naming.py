@@ -33,7 +33,8 @@ class Namer:
         self.names = Names()
         """What the codes of the last call of `codes` mean; a new object when numbering begins anew."""
         self._tables = NameTables()
-        self._flows = FlowTable()
+        self._flows = FlowTable(CHUNK)
+        self._keys = np.empty((CHUNK, 8), np.uint64)
         self._hops = np.zeros(0, np.int64)
         self._totals = {"names_renumbered": 0} | dict.fromkeys(_COUNTED, 0)
 
@@ -71,7 +72,7 @@ class Namer:
     def _codes(self, records: Records) -> Codes:
         times = records["second_ns"]
         self._flows.keep_valid(int(times.min()), int(times.max()))
-        keys = flow_keys(records)
+        keys = flow_keys(records, self._keys)
         hashes = hashes_of(keys)
         codes, unknown = self._flows.find(keys, hashes)
         while len(unknown):

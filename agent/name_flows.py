@@ -105,10 +105,7 @@ class FlowTable:
         places = (hashes >> _HASH_SHIFT).view(np.intp)
         rows = self._rows.take(places, mode="clip").astype(np.intp)
         left = np.flatnonzero(self._differs(rows, keys))
-        if len(left):
-            unknown = self._find_displaced(left, rows, keys[left], places[left])
-        else:
-            unknown = left
+        unknown = self._find_displaced(left, rows, keys[left], places[left]) if len(left) else left
         return self._codes.take(rows, mode="clip"), unknown
 
     def _find_displaced(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """All rows of a store as somebody else's process sees them.
 
-`python -m tests.accept.store_look DIR` looks again and again and prints one JSON line a look: rows by table, rows
-that are there twice, files that cannot be read.
+`python -m tests.accept.store_look DIR` looks again and again and prints one JSON line a look: rows by table,
+rows that are there twice, files that cannot be read.
 """
 
 import json

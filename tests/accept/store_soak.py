@@ -67,7 +67,7 @@ class StoringAgent:
     def status(self) -> dict[str, Any]:
         """What it says of itself; its acknowledgements are noted."""
         said: dict[str, Any] = record_client(self.process.socket("watch"), "STATUS")
-        self.runs[-1].stored = dict(said["store"]["appended"])
+        self.runs[-1].stored = dict(said["output"]["store"]["appended"])
         return said
 
     def kill(self) -> None:
@@ -77,12 +77,12 @@ class StoringAgent:
 
     def writer_pid(self) -> int:
         """Of the store's writer, if it is this agent's; else 0."""
-        return int(self.status()["store"]["writer"]["pid"])
+        return int(self.status()["output"]["store"]["writer"]["pid"])
 
     def end(self) -> dict[str, Any]:
         """SIGTERM; its last words."""
         said = self.process.terminate()
-        self.runs[-1].stored = dict(said["stored"]["appended"])
+        self.runs[-1].stored = dict(said["stored"]["rows"])
         self.runs[-1].records = said["counters"]["records"]
         return said
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.names import Codes, Names, Row
-from agent.summary import Records
+from agent.records import Records
 from bpf.record import Quality
 from store.schema import SERIES
 

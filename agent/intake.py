@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from agent.aggregate import MAX_SERIES, Aggregator
 from agent.clock import ClockOffset
+from agent.hop_totals import HopTotals
 from agent.links import Link
 from agent.naming import Namer
 from agent.plan import Plan
@@ -25,8 +26,13 @@ class Intake:
     second; `summaries` for each table of store.schema.SUMMARIES, finest first, when its interval ends.
     """
 
-    def __init__(self, max_series: int = MAX_SERIES) -> None:
+    def __init__(
+        self, max_series: int = MAX_SERIES, *, totals: HopTotals | None = None, has_rows: bool = True
+    ) -> None:
+        """`totals` counts every record too; `has_rows` False: nobody will ask for rows, none are made."""
         self.namer = Namer()
+        self._totals = totals
+        self._has_rows = has_rows
         self._aggregator = Aggregator(self.namer, max_series)
         self._sampler = Sampler(self._aggregator.places)
         self._waiting: list[Records] = []
@@ -45,29 +51,39 @@ class Intake:
         self._waiting.append(records)
         self._count += len(records)
         if self._count >= GATHERED:
-            self._work()
+            self.work()
 
     def samples(self, clock: ClockOffset, boot_id: str, now_mono_ns: int) -> Batch:
         """Rows of HOP_SAMPLE since the last call."""
-        self._work()
+        self.work()
         return self._sampler.take(clock, boot_id, now_mono_ns)
 
     def summaries(self, table: Table) -> Batch:
         """Rows of the interval of `table` that ends now."""
-        self._work()
+        self.work()
         if table is SUMMARIES[0]:
             self._sampler.new_interval()
         return self._aggregator.take(table)
+
+    @property
+    def sampling_shift(self) -> int:
+        """n, where one in 2^n traces is kept."""
+        return self._sampler.shift
 
     def counters(self) -> dict[str, int]:
         """Totals since the start, by name."""
         return self.namer.counters() | self._aggregator.counters() | self._sampler.counters()
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Deal with the records that wait for more."""
         if not self._count:
             return
         records = joined(self._waiting)
         self._waiting, self._count = [], 0
         codes = self.namer.codes(records)
+        if self._totals is not None:
+            self._totals.add(records, codes, self.namer.names)
+        if not self._has_rows:
+            return
         places = self._aggregator.add(records, codes)
         self._sampler.add(records, codes, places, self.namer.names)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from agent import unix_socket
 from agent.addresses import own_addresses
@@ -19,6 +19,7 @@ from agent.chronicle import Chronicle
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
 from agent.discover import DiscoveryError, completed
+from agent.hop_totals import HopTotals
 from agent.intake import Intake
 from agent.links import Link, LinkWatch, links
 from agent.lock import AgentLock
@@ -35,8 +36,12 @@ from agent.store_output import StoreOutput
 from agent.summary import Endpoint
 from agent.sweep import sweep
 from agent.watch import AgentFacts, VportFacts, WatchServer
-from bpf.counters import imbalances
+from bpf.counters import NAMES, imbalances
 from bpf.spec import source_digest
+
+if TYPE_CHECKING:
+    from agent.metrics import MetricsSnapshot
+    from agent.metrics_server import MetricsServer
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +69,10 @@ class AgentConfig:
     cluster: str = "local"
     store: Path | None = None
     """Directory of the store; None: nothing is kept."""
+    metrics: tuple[str, int] | None = None
+    """IP address and port of /metrics; None: there is none."""
+    version: str = ""
+    """Of the release, for /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,11 @@ class Agent:
             _require_nics(self._plan)
             self._clock = Clock()
             self._chronicle = Chronicle()
-            self._intake = Intake()
+            self._hop_totals = HopTotals()
+            self._intake = Intake(
+                totals=self._hop_totals if config.metrics is not None else None,
+                has_rows=config.store is not None,
+            )
             self._output = self._open_output(config)
             if self._output is not None:
                 stack.callback(lambda output: output.close(time.monotonic_ns()), self._output)
@@ -110,6 +123,9 @@ class Agent:
             stack.callback(self._records.close)
             self._watchers = WatchServer(unix_socket.default_path("watch"), self.facts, self._name)
             stack.callback(self._watchers.close)
+            self._metrics = self._open_metrics(config.metrics)
+            if self._metrics is not None:
+                stack.callback(self._metrics.close)
             self._requests = RequestCounts()
             self._names: dict[int, str] = {}
             self._named: tuple[Plan, Sequence[Link]] | None = None
@@ -187,6 +203,35 @@ class Agent:
         now_ns = time.monotonic_ns()
         return Output(sink, self._intake, self._chronicle, self._clock, boot_id(), now_ns)
 
+    def _open_metrics(self, where: tuple[str, int] | None) -> "MetricsServer | None":
+        """Tracing goes on without, where nobody can listen."""
+        if where is None:
+            return None
+        from agent.metrics_server import MetricsError, MetricsServer  # 3 MB of memory
+
+        try:
+            return MetricsServer(*where, self._metrics_snapshot)
+        except MetricsError as error:
+            _log.warning("no metrics", extra={"reason": str(error)})
+            return None
+
+    def _metrics_snapshot(self) -> "MetricsSnapshot":
+        from agent.metrics import MetricsSnapshot
+
+        self._intake.work()
+        counters = self.counters()
+        return MetricsSnapshot(
+            version=self.config.version,
+            spec=self.datapath.spec.digest(),
+            source=source_digest(),
+            hops=self._hop_totals.facts(),
+            datapath={name: counters[name] for name in NAMES},
+            waiting=counters["waiting"],
+            ring_lag=self.datapath.lag,
+            output=None if self._output is None else self._output.facts(),
+            sampling_shift=self._intake.sampling_shift,
+        )
+
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
         self._deliver(self.datapath.read(), take)
         self._follow_clock(now_ns)
@@ -196,6 +241,8 @@ class Agent:
             self._next_sockets_ns = now_ns + SOCKETS_NS
             self._records.poll()
             self._watchers.poll(now_ns)
+            if self._metrics is not None:
+                self._metrics.poll()
         if self._unsettled:
             self._follow_links(take)
         if self._plan_changes.is_pending:
@@ -215,6 +262,8 @@ class Agent:
         self._requests.add(batch)
         if self._output is not None:
             self._output.add(batch)
+        elif self._metrics is not None:
+            self._intake.add(batch)
         if take is not None:
             take(batch)
 

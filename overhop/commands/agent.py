@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import overhop
 from overhop import errors, output
 from overhop.config import Config
 
@@ -49,6 +50,7 @@ def do_agent(options: AgentOptions) -> int:
 
     settings = options.config
     plan = None if settings.agent.plan is None else str(settings.agent.plan)
+    listen = settings.metrics.listen
     kept = _Kept()
     take = kept.take if options.as_json else None
     stop = _Stop(
@@ -61,6 +63,8 @@ def do_agent(options: AgentOptions) -> int:
         node=settings.node,
         cluster=settings.cluster,
         store=settings.store.path,
+        metrics=listen and (listen.host, listen.port),
+        version=overhop.__version__,
     )
     try:
         agent = Agent(config, stop=lambda: stop.asked)

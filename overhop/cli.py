@@ -259,10 +259,17 @@ def demo(
     no_sidecar: Annotated[
         bool, typer.Option("--no-sidecar", help="Plain servers instead of a mesh with Envoy.")
     ] = False,
+    store: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the hops in a store there; default: nowhere.")
+    ] = None,
+    serve: Annotated[
+        bool | None,
+        typer.Option("--serve/--no-serve", help="Keep the lab up until Ctrl-C; default: in a terminal."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Show every hop of real requests through a sidecar mesh."""
-    return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, as_json))
+    return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, store, serve, as_json))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
@@ -32,7 +32,11 @@ def show(renderable: RenderableType) -> None:
         return
     with out.capture() as captured:
         out.print(renderable)
-    lines = (line.rstrip() for line in captured.get().splitlines())
+    show_lines(line.rstrip() for line in captured.get().splitlines())
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are, none folded or cut: commands that people copy."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 

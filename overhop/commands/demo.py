@@ -3,7 +3,8 @@
 
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -22,30 +23,50 @@ class DemoOptions:
     with_sidecars: bool
     rate_hz: float | None
     window: int | None
+    store: Path | None
+    """Where hops stay; None: nowhere."""
+    serves: bool | None
+    """The lab stays up until Ctrl-C; None: if somebody looks at a terminal."""
     as_json: bool
 
 
 def do_demo(options: DemoOptions) -> int:
     """Run it and show the outcome; failed unless every request has all its hops and every counter adds up.
 
-    Raises LabError, DemoError.
+    Raises LabError, DemoError, StoreError.
     """
+    from overhop.demo.outcome import Outcome
     from overhop.demo.report import as_json, problems
     from overhop.demo.run import DemoConfig, run_demo
+    from overhop.demo.serving import Invitation
     from overhop.demo.steps import Steps
-    from overhop.demo.view import render
+    from overhop.demo.view import invitation_lines, render
     from overhop.lab.envoy import EnvoyMissingError
 
     signal.signal(signal.SIGHUP, _exit_on_signal)
-    config = DemoConfig(options.requests, options.cni, options.with_sidecars, options.rate_hz, options.window)
+    config = DemoConfig(
+        requests=options.requests,
+        cni=options.cni,
+        with_sidecars=options.with_sidecars,
+        rate_hz=options.rate_hz,
+        window=options.window,
+        store=options.store,
+        serves=sys.stdout.isatty() and not options.as_json if options.serves is None else options.serves,
+    )
+
+    def show(outcome: Outcome, invited: Invitation | None) -> None:
+        if options.as_json:
+            invitation = None if invited is None else asdict(invited)
+            output.show_json(as_json(outcome) | {"invitation": invitation})
+        else:
+            output.show(render(outcome, output.console().width, is_up=invited is not None))
+            if invited is not None:
+                output.show_lines(invitation_lines(invited, outcome))
+
     try:
-        outcome = run_demo(config, Steps(_tell))
+        outcome = run_demo(config, Steps(_tell), show)
     except EnvoyMissingError as error:
         raise errors.CommandError(f"{error}; or run the demo without sidecars: --no-sidecar") from error
-    if options.as_json:
-        output.show_json(as_json(outcome))
-    else:
-        output.show(render(outcome, output.console().width))
     wrong = problems(outcome)
     if wrong:
         raise errors.CommandError(f"demo: {'; '.join(wrong)}")

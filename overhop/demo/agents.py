@@ -2,15 +2,16 @@
 """`overhop agent` on a node of a lab, a process of its own: plan from a file, hops by its record socket."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import TypeAdapter
 
 from agent.record import RecordError, read_recording, record_client
@@ -19,6 +20,8 @@ from overhop.demo.outcome import Account
 from overhop.lab import Node
 from overhop.trace import NodeRecords
 
+CLUSTER = "demo"
+"""As rows of the store name it."""
 START_TIMEOUT_S = 120.0
 """Compiling and verifying take 3 s; on a busy machine more than ten times as long."""
 STOP_TIMEOUT_S = 20.0
@@ -36,15 +39,27 @@ class DemoError(Exception):
         self.detail = tuple(detail)
 
 
+@dataclass(frozen=True, slots=True)
+class AgentFiles:
+    """Where agents have what they need, and what their programs are compiled with."""
+
+    directory: Path
+    store: Path
+    program: Mapping[str, object]
+
+
 @contextmanager
-def node_agents(
-    nodes: Sequence[Node], directory: Path, program: Mapping[str, object]
-) -> Iterator[list["NodeAgent"]]:
-    """Agents that start all at once, one per node; whatever happens they are gone at the end."""
+def node_agents(nodes: Sequence[Node], files: AgentFiles) -> Iterator[list["NodeAgent"]]:
+    """Agents that start all at once, one per node, and trace; whatever happens they are gone at the end.
+
+    Raises DemoError if one does not start.
+    """
     agents: list[NodeAgent] = []
     try:
         for node in nodes:
-            agents.append(NodeAgent(node, directory, program))
+            agents.append(NodeAgent(node, files))
+        for agent in agents:
+            agent.await_tracing()
         yield agents
     finally:
         for agent in agents:
@@ -55,15 +70,17 @@ def node_agents(
 
 
 class NodeAgent:
-    """The agent of one node; its files are in `directory`."""
+    """The agent of one node; it hears of pods and services that come later."""
 
-    def __init__(self, node: Node, directory: Path, program: Mapping[str, object]) -> None:
+    def __init__(self, node: Node, files: AgentFiles) -> None:
         self.node = node
-        self._log = directory / f"{node.name}.log"
-        self._recording = directory / f"{node.name}.records"
-        plan = directory / f"{node.name}.yaml"
-        plan.write_text(yaml.safe_dump(node.plan() | ({"program": dict(program)} if program else {})))
-        argv = (sys.executable, "-m", "overhop", "agent", "--json", "--plan", str(plan))
+        self._log = files.directory / f"{node.name}.log"
+        self._recording = files.directory / f"{node.name}.records"
+        plan = files.directory / f"{node.name}.yaml"
+        node.keep_plan(plan, {"program": dict(files.program)} if files.program else {})
+        options = ("--plan", str(plan), "--store", str(files.store), "--cluster", CLUSTER)
+        ours = ("--node", node.name, "--metrics-listen", "none", "--config", os.devnull, "--json")
+        argv = (sys.executable, "-m", "overhop", "agent", *options, *ours)
         with self._log.open("wb") as log:
             self._process = node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
 
@@ -108,6 +125,11 @@ class NodeAgent:
         """SIGTERM, unless it has ended; finish() takes its last words."""
         self._process.terminate()
 
+    def require_running(self) -> None:
+        """Raises DemoError if it has ended."""
+        if self._process.poll() is not None:
+            raise self._failed(f"ended in the middle with {self._exit()}")
+
     def finish(self) -> Account:
         """Wait for the end after ask_to_stop. Raises DemoError unless the agent ended well."""
         try:
@@ -117,8 +139,7 @@ class NodeAgent:
         if self._process.returncode != 0:
             raise self._failed(f"ended with {self._exit()}")
         said = json.loads(out)
-        numbers = TypeAdapter(dict[str, int])
-        return Account(numbers.validate_python(said["counters"]), numbers.validate_python(said["imbalances"]))
+        return TypeAdapter(Account).validate_python(said)
 
     def _is_tracing(self) -> bool:
         """It answers on its watch socket only after everything is attached."""

@@ -41,12 +41,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """How long requests took for their client, from the write to the answer; and all of them together."""
+    """How long requests took for their client: to the answer, at a constant rate from when they were due."""
 
     p50_us: float
     p99_us: float
     max_us: float
     elapsed_s: float
+    """Of all together."""
+    sent_late: int = 0
+    """Requests that were sent more than 1 ms after they were due."""
 
 
 @dataclass(frozen=True, slots=True)

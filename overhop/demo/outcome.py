@@ -7,15 +7,31 @@ from dataclasses import dataclass
 from agent.summary import Distribution
 from overhop.demo.found import Found
 from overhop.demo.sights import Sight
+from overhop.demo.stored import Stored
 from overhop.trace import TraceHop
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What became of the hops that an agent read."""
+
+    hops: int
+    """In summary rows, beside the retransmitted ones."""
+    retransmitted: int
+    samples: int
+    samples_not_kept: int
+    rows: Mapping[str, int]
+    """Appended to the store, by table."""
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """What one agent said at its end: counters of the kernel, and total minus parts of each identity."""
+    """What one agent said at its end: counters of the kernel, total minus parts of each identity, output."""
 
     counters: Mapping[str, int]
     imbalances: Mapping[str, int]
+    stored: Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,10 @@ class Outcome:
     """By node."""
     accounts: Mapping[str, Account]
     """By node."""
+    store: str
+    """Directory of the store; empty if it is gone again."""
+    stored: Stored
     trace_id: str
     trace: tuple[TraceHop, ...]
-    """A typical one; empty if no request with a context was found."""
+    """A typical one, as stored; empty if no request with a context was found."""
     steps_s: Mapping[str, float]

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from overhop.demo.found import FOUND_BY, Found, Route, Sent
-from overhop.demo.outcome import Outcome
+from overhop.demo.outcome import Account, Outcome
+from overhop.demo.scene import endpoint
+from overhop.demo.stored import KeptHops
 
 TRACEPARENT_BYTES = len("traceparent: ") + 55 + 1
 """The field and the CR that ends it: all of it must lie within the window (docs/datapath.md)."""
@@ -41,6 +43,12 @@ def as_json(outcome: Outcome) -> dict[str, object]:
         "sights": [asdict(sight) for sight in outcome.sights],
         "counters": {"nodes": counters, "total": _summed(counters.values())},
         "imbalances": {"nodes": imbalances, "total": _summed(imbalances.values())},
+        "stored": {
+            "agents": {node: asdict(account.stored) for node, account in outcome.accounts.items()},
+            "read_back": {node: asdict(kept) for node, kept in outcome.stored.nodes.items()},
+            "path": outcome.store or None,
+        },
+        "series": [asdict(series) for series in outcome.stored.series],
         "trace": {"trace_id": outcome.trace_id, "hops": [asdict(hop) for hop in outcome.trace]},
         "topology": dict(outcome.topology),
         "steps_s": {step: round(took_s, 3) for step, took_s in outcome.steps_s.items()},
@@ -64,7 +72,18 @@ def problems(outcome: Outcome) -> list[str]:
         records, recorded = account.counters["records"], outcome.hops_recorded[node]
         if records != recorded:
             wrong.append(f"{node}: {recorded} of {records} hops were recorded")
+        wrong += _not_stored(node, account, outcome.stored.nodes[node])
     return wrong
+
+
+def _not_stored(node: str, account: Account, kept: KeptHops) -> list[str]:
+    """What the agent says it stored and the store does not give back."""
+    said = account.stored
+    pairs = (("hops", said.hops + said.retransmitted, kept.hops), ("samples", said.samples, kept.samples))
+    return [
+        *(f"{node}: the store has {back} of {put} {name}" for name, put, back in pairs if put != back),
+        *(f"{node}: {count} rows of {table} dropped" for table, count in said.dropped.items() if count),
+    ]
 
 
 def window_line(outcome: Outcome) -> str:
@@ -115,9 +134,7 @@ def _route(entry: RouteFound) -> dict[str, object]:
         "route": route.name,
         "from": route.source,
         "to": route.target,
-        "calls": f"[{route.address}]:{route.port}"
-        if route.address.version == 6
-        else f"{route.address}:{route.port}",
+        "calls": endpoint(route.address, route.port),
         "hops": [f"{node} {kind}" for node, kind in route.stops],
         "requests": entry.requests,
         "found": entry.found,

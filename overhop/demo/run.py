@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry out the demo: build the lab, start agents, send requests, gather what was seen, leave nothing."""
+"""Carry out the demo: build the lab, start agents, send requests, read what was stored, leave nothing."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,24 @@ import numpy as np
 
 from agent.summary import by_kind
 from bpf.spec import ProgramSpec
-from overhop.demo.agents import NodeAgent, node_agents
+from overhop.demo.agents import AgentFiles, NodeAgent, node_agents
 from overhop.demo.bookinfo import bookinfo_scene
 from overhop.demo.found import Found, Sent, find, typical_trace
 from overhop.demo.outcome import Account, Outcome
 from overhop.demo.overlay import overlay_scene
 from overhop.demo.scene import Scene, send, stage_of
+from overhop.demo.serving import Invitation, invitation, serve
 from overhop.demo.sights import sights
 from overhop.demo.steps import Steps
+from overhop.demo.stored import kept_of, read_back, read_hops
 from overhop.lab import Lab
 from overhop.lab.options import Cni
-from overhop.trace import NodeRecords, TraceHop, trace_hops
+from overhop.trace import NodeRecords, TraceHop
 
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """What is built, how much is sent, and how the agents search it."""
+    """What is built, how much is sent, how the agents search it, and what is left."""
 
     requests: int
     cni: Cni = "vxlan"
@@ -35,28 +38,45 @@ class DemoConfig:
     """Requests per second; None: as the scene has it."""
     window: int | None = None
     """Bytes of a request that are searched for its context; None: the default of the program."""
+    store: Path | None = None
+    """Where hops are stored and stay; None: they go with the lab."""
+    serves: bool = False
+    """The lab stays up after the result, until Ctrl-C."""
+
+
+Show = Callable[[Outcome, Invitation | None], None]
+"""Shows the outcome, with the invitation if the lab stays up."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Gathered:
     """What came back from the nodes."""
 
+    since_ns: int
     sent: Sequence[Sent]
     nodes: Sequence[NodeRecords]
     accounts: dict[str, Account]
 
 
-def run_demo(config: DemoConfig, steps: Steps) -> Outcome:
-    """Everything from the empty machine to the empty machine. Raises LabError, DemoError."""
+def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
+    """Everything from the empty machine to the empty machine. Raises LabError, DemoError, StoreError."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="overhop-demo-")))
         scene = _build(stack, config, steps)
-        gathered = _trace(scene, directory, config, steps)
-        topology = scene.lab.topology()
+        program = {} if config.window is None else {"window": config.window}
+        files = AgentFiles(directory, config.store or directory / "store", program)
+        gathered = _trace(scene, files, config, steps)
+        with steps.step("read the store"):
+            outcome = _outcome(scene, files.store, gathered, config, steps)
+        if config.serves:
+            with node_agents(scene.lab.nodes, files) as agents:
+                show(outcome, invitation(scene, files.store))
+                serve(scene, agents)
+            return outcome
         with steps.step("remove the lab"):
             stack.close()
-    with steps.step("find each request's hops"):
-        return _outcome(scene, topology, gathered, config, steps)
+    show(outcome, None)
+    return outcome
 
 
 def _build(stack: ExitStack, config: DemoConfig, steps: Steps) -> Scene:
@@ -69,25 +89,18 @@ def _build(stack: ExitStack, config: DemoConfig, steps: Steps) -> Scene:
         return overlay_scene(lab)
 
 
-def _trace(scene: Scene, directory: Path, config: DemoConfig, steps: Steps) -> _Gathered:
+def _trace(scene: Scene, files: AgentFiles, config: DemoConfig, steps: Steps) -> _Gathered:
     """From the start of the agents to their end."""
-    program = {} if config.window is None else {"window": config.window}
+    since_ns = time.time_ns()
     with ExitStack() as stack:
         with steps.step("start an agent on each node"):
-            agents = _started(stack.enter_context(node_agents(scene.lab.nodes, directory, program)))
+            agents = stack.enter_context(node_agents(scene.lab.nodes, files))
+            for agent in agents:
+                agent.start_recording()
         with steps.step("send the requests"):
             sent = send(scene, config.requests, config.rate_hz)
         with steps.step("gather the hops"):
-            return _Gathered(sent, *_gather(agents))
-
-
-def _started(agents: list[NodeAgent]) -> list[NodeAgent]:
-    """They were started at once, now both are waited for."""
-    for agent in agents:
-        agent.await_tracing()
-    for agent in agents:
-        agent.start_recording()
-    return agents
+            return _Gathered(since_ns, sent, *_gather(agents))
 
 
 def _gather(agents: list[NodeAgent]) -> tuple[list[NodeRecords], dict[str, Account]]:
@@ -97,31 +110,35 @@ def _gather(agents: list[NodeAgent]) -> tuple[list[NodeRecords], dict[str, Accou
     return nodes, {agent.node.name: agent.finish() for agent in agents}
 
 
-def _outcome(
-    scene: Scene, topology: dict[str, object], gathered: _Gathered, config: DemoConfig, steps: Steps
-) -> Outcome:
+def _outcome(scene: Scene, store: Path, gathered: _Gathered, config: DemoConfig, steps: Steps) -> Outcome:
     found = tuple(find(gathered.nodes, gathered.sent))
-    trace_id, trace = _one_trace(gathered.nodes, found)
+    recorded = {node.node: len(node.records) for node in gathered.nodes}
+    stored, shift = read_back(store, gathered.since_ns, recorded, sum(recorded.values()) + 1)
+    trace_id, trace = _one_trace(gathered.nodes, found, store, shift)
     return Outcome(
-        topology=topology,
+        topology=scene.lab.topology(),
         stage=stage_of(scene),
         window=config.window or ProgramSpec().window,
         sidecar_offset_bytes=scene.sidecar_offset_bytes,
         found=found,
         hops=by_kind(np.concatenate([node.records for node in gathered.nodes])),
         sights=sights(gathered.nodes, [stop for trip in scene.trips for stop in trip.route.stops]),
-        hops_recorded={node.node: len(node.records) for node in gathered.nodes},
+        hops_recorded=recorded,
         accounts=gathered.accounts,
+        store=str(store) if config.serves or config.store else "",
+        stored=stored,
         trace_id=trace_id,
         trace=trace,
         steps_s=steps.took_s,
     )
 
 
-def _one_trace(nodes: Sequence[NodeRecords], found: tuple[Found, ...]) -> tuple[str, tuple[TraceHop, ...]]:
-    """A typical trace of the first load that has any."""
+def _one_trace(
+    nodes: Sequence[NodeRecords], found: Sequence[Found], store: Path, shift: int
+) -> tuple[str, tuple[TraceHop, ...]]:
+    """A typical one of the traces that were kept, of the first load that has any."""
     for load in found:
-        if load.trace_ids:
-            trace_id = typical_trace(nodes, load.trace_ids)
-            return trace_id, tuple(trace_hops(nodes, trace_id))
+        if kept := kept_of(load.trace_ids, shift):
+            trace_id = typical_trace(nodes, kept)
+            return trace_id, read_hops(store, trace_id)
     return "", ()

@@ -2,6 +2,7 @@
 """What a demo plays in: a lab with inhabitants, the trips that requests make through it, and its picture."""
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from bpf.record import ContextKind
 from overhop.demo.found import Route, Sent, Took, shares
@@ -77,11 +78,21 @@ def _send_one(scene: Scene, trip: Trip, count: int, rate_hz: float | None) -> Se
 def _took(result: HttpResult) -> Took:
     ordered_us = sorted((result.latency_ns / 1000).tolist())
     last = len(ordered_us) - 1
-    return Took(ordered_us[last // 2], ordered_us[last * 99 // 100], ordered_us[last], result.elapsed_s)
+    p50_us, p99_us, max_us = (ordered_us[last * share // 100] for share in (50, 99, 100))
+    return Took(p50_us, p99_us, max_us, result.elapsed_s, result.sent_late())
+
+
+def url(address: IPv4Address | IPv6Address, port: int, path: str) -> str:
+    """What is called, as curl takes it."""
+    return f"http://{endpoint(address, port)}{path}"
+
+
+def endpoint(address: IPv4Address | IPv6Address, port: int) -> str:
+    """`10.0.0.1:80` or `[fd00::1]:80`"""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _line(service: Service) -> str:
     node_port = "" if service.node_port is None else f", node port {service.node_port}"
     backends = ", ".join(f"{host.name}:{service.target_port}" for host in service.backends)
-    vip = f"[{service.vip}]" if service.vip.version == 6 else f"{service.vip}"
-    return f"{vip}:{service.port}{node_port} → {backends}"
+    return f"{endpoint(service.vip, service.port)}{node_port} → {backends}"

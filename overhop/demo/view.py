@@ -2,7 +2,8 @@
 """The outcome of the demo for people. Pure; fits 60 columns and a pipe."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from rich.console import Group, RenderableType
@@ -10,21 +11,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bpf.counters import IDENTITIES
+from overhop.demo.accounting import LEGEND, lines_of, recorded_line
 from overhop.demo.found import Found
-from overhop.demo.outcome import Account, NodePlace, Outcome, Stage
-from overhop.demo.report import contexts, hops_expected, routes, window_line
+from overhop.demo.outcome import NodePlace, Outcome, Stage
+from overhop.demo.report import contexts, routes, window_line
+from overhop.demo.serving import Invitation
 from overhop.demo.sights import Sight
+from overhop.hops_view import table_of
+from overhop.series_view import row_of
 from overhop.text import microseconds, printable
 from overhop.trace_view import waterfall
 
 WIDE_COLUMNS = 90
 """From this width on, nodes stand side by side and hops show addresses beside names."""
 WAYS = {"tx": "pod → NIC", "rx": "NIC → pod", "local": "pod → pod", "forward": "NIC → NIC"}
-LEGEND = (
-    "first, second: requests seen where a hop begins and ends; taken: both seen, that is a hop; "
-    "records: hops handed to the agent. Parts that are 0 are left out."
-)
 NOT_SHOWN = (
     "answers and the servers' own time; the way inside a pod, before its interface and behind it; TLS and"
     " HTTP/2, which carry no readable context. The latencies are those of this machine and its veth pairs,"
@@ -32,12 +32,12 @@ NOT_SHOWN = (
 )
 
 
-def render(outcome: Outcome, width: int) -> RenderableType:
-    """The outcome in at most `width` columns."""
+def render(outcome: Outcome, width: int, *, is_up: bool = False) -> RenderableType:
+    """The outcome in at most `width` columns; `is_up`: the lab is still there."""
     requests = sum(load.sent.requests for load in outcome.found)
     found = sum(load.found for load in outcome.found)
     return Group(
-        Text("the lab, in network namespaces (gone again)", style="bold"),
+        Text(f"the lab, in network namespaces ({'up' if is_up else 'gone again'})", style="bold"),
         *(_text(line, width) for line in picture(outcome.stage, width)),
         _title(f"requests: {found:,} of {requests:,} found with every hop"),
         _indented(_route_table(outcome.found, width)),
@@ -46,8 +46,9 @@ def render(outcome: Outcome, width: int) -> RenderableType:
         *_sights(outcome, width),
         _title("hops of both nodes"),
         _indented(_hop_table(outcome, width)),
+        *_series(outcome, width),
         _title("accounting: a counter for whatever is lost"),
-        _indented(_account_table(outcome.accounts)),
+        _indented(_account_table(outcome)),
         _text(recorded_line(outcome), width),
         _text(LEGEND, width),
         *_trace(outcome, width),
@@ -56,6 +57,25 @@ def render(outcome: Outcome, width: int) -> RenderableType:
         _title("not shown"),
         _text(NOT_SHOWN, width),
     )
+
+
+def invitation_lines(invited: Invitation, outcome: Outcome) -> list[str]:
+    """What can be tried; each command on one line, however long, so that it can be copied."""
+    asked = f"--store {invited.store}"
+    commands = {
+        "every hop of the last minute": f"overhop hops {asked} --since 1m",
+        "the trace above": f"overhop trace {outcome.trace_id} {asked}" if outcome.trace_id else "",
+        "a request by hand, from outside": invited.outside,
+        "or from a pod": invited.inside,
+        "where its time went": f"overhop trace {invited.trace_id} {asked}",
+    }
+    pairs = ((f"  {what}:", f"    {command}") for what, command in commands.items() if command)
+    return [
+        "",
+        "the lab stays up until Ctrl-C, under a low load, traced and stored; as root, in another terminal",
+        *(line for pair in pairs for line in pair),
+        "  (in a checkout `overhop` is `./dev run`)",
+    ]
 
 
 def picture(stage: Stage, width: int) -> list[str]:
@@ -87,27 +107,10 @@ def took_lines(found: Sequence[Found]) -> list[str]:
         return []
     answered = f"{found[0].sent.requests:,} answered in {took.elapsed_s:.1f} s"
     quantiles = f"p50 {microseconds(took.p50_us)}, p99 {microseconds(took.p99_us)}"
-    return [f"{answered}; for the client a request took {quantiles}, max {microseconds(took.max_us)} µs"]
-
-
-def recorded_line(outcome: Outcome) -> str:
-    """Hops that arrived here, beside those that the requests must have."""
-    each = ", ".join(f"{node} {count:,}" for node, count in outcome.hops_recorded.items())
-    recorded = sum(outcome.hops_recorded.values())
-    return f"{recorded:,} hops recorded ({each}), {hops_expected(outcome.found):,} expected"
-
-
-def identity_lines(account: Account) -> list[tuple[str, str]]:
-    """(`first 12 = taken 11 + expired 1`, verdict) for each identity."""
-    counters = dict(account.counters)
-    counters["waiting"] += counters.get("swapped", 0)
-    lines = []
-    for total, parts in IDENTITIES.items():
-        shown = [f"{part} {counters[part]:,}" for part in parts if counters[part]]
-        off = account.imbalances[total]
-        verdict = "adds up" if off == 0 else f"does NOT add up: {off:+,d}"
-        lines.append((f"{total} {counters[total]:,} = {' + '.join(shown) or '0'}", verdict))
-    return lines
+    late = f"; {took.sent_late:,} were sent more than 1 ms late" if took.sent_late else ""
+    return [
+        f"{answered}; for the client a request took {quantiles}, max {microseconds(took.max_us)} µs{late}"
+    ]
 
 
 def _box(node: NodePlace) -> list[str]:
@@ -182,12 +185,22 @@ def _hop_table(outcome: Outcome, width: int) -> Table:
     return table
 
 
-def _account_table(accounts: Mapping[str, Account]) -> Table:
+def _account_table(outcome: Outcome) -> Table:
     table = _table(("node", "counters", "verdict"))
-    for node, account in accounts.items():
-        for at, (line, verdict) in enumerate(identity_lines(account)):
-            table.add_row("" if at else node, line, verdict)
+    for row in lines_of(outcome):
+        table.add_row(*row)
     return table
+
+
+def _series(outcome: Outcome, width: int) -> Iterator[RenderableType]:
+    """As `overhop hops --since` shows them."""
+    yield _title("hops by workload, as stored")
+    way = [(sight.node, sight.kind) for sight in outcome.sights]
+    places = {stop: place for place, stop in enumerate(way)}
+    ordered = sorted(
+        outcome.stored.series, key=lambda series: places.get((series.node, series.kind), len(places))
+    )
+    yield table_of([replace(row_of(series, None), kept="") for series in ordered], width)
 
 
 def _trace(outcome: Outcome, width: int) -> Iterator[RenderableType]:

@@ -9,11 +9,15 @@ from agent.clock import ClockOffset
 from agent.summary import Distribution
 from bpf.counters import NAMES
 from bpf.record import RECORD, ContextKind, Kind
+from insight.series import Series
+from insight.trace import End
 from overhop.demo.found import Found, Route, Sent
-from overhop.demo.outcome import Account, NodePlace, Outcome, ServicePlace, Stage
+from overhop.demo.outcome import Account, NodePlace, Outcome, Output, ServicePlace, Stage
 from overhop.demo.sights import Sight
+from overhop.demo.stored import KeptHops, Stored
 from overhop.trace import NodeRecords, TraceHop, Wire
 
+IDENTITIES = ("first", "second", "taken", "summed", "sampled")
 TRACE = "5d7c00000000000100000000000000aa"
 OTHER = "5d7c00000000000100000000000000bb"
 WEB = Route("service", "client", "service web", IPv4Address("10.96.0.10"), 80, (("n1", "tx"), ("n2", "rx")))
@@ -88,6 +92,17 @@ def sight(node: str, kind: str, hops: int, missed: int = 0) -> Sight:
     return Sight(node, kind, hops, hops - missed, missed, first, first, {"vxlan": hops})
 
 
+def account(records: int, **values: int) -> Account:
+    """Of an agent that stored every record."""
+    output = Output(records, 0, records, 0, {"hop_10s": 1, "hop_sample": records}, {"hop_sample": 0})
+    return Account(counters(**values, records=records), dict.fromkeys(IDENTITIES, 0), output)
+
+
+def series(node: str, kind: str, count: int, service: str = "") -> Series:
+    client, web = End("shop", "", "client"), End("shop", "", "web")
+    return Series(node, kind, client, web, service, count, 0, 0, 2400.0, 6460.0, 35388)
+
+
 def outcome(found: int = 20, missing: int = 0) -> Outcome:
     """20 requests by the service, 10 to the cache, none of them lost unless told."""
     w3c = Sent(WEB, ContextKind.W3C, 20, (TRACE,))
@@ -116,14 +131,14 @@ def outcome(found: int = 20, missing: int = 0) -> Outcome:
         sights=(sight("n1", "tx", 20), sight("n2", "rx", 20)),
         hops_recorded={"n1": 30, "n2": 20 - missing},
         accounts={
-            "n1": Account(
-                counters(first=32, taken=30, expired=2, second=30, records=30),
-                {"first": 0, "second": 0, "taken": 0},
-            ),
-            "n2": Account(
-                counters(first=20, taken=20, second=20, records=20), {"first": 0, "second": 0, "taken": 0}
-            ),
+            "n1": account(30, first=32, taken=30, expired=2, second=30),
+            "n2": account(20, first=20, taken=20, second=20),
         },
+        store="",
+        stored=Stored(
+            {"n1": KeptHops(30, 30), "n2": KeptHops(20, 20)},
+            (series("n2", "rx", 20), series("n1", "tx", 20, service="shop/web")),
+        ),
         trace_id=TRACE,
         trace=(
             trace_hop("n1", "tx", 1_000_000, 3130),

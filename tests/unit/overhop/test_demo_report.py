@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from overhop.demo.outcome import Account
 from overhop.demo.report import as_json, problems, window_line
-from tests.unit.demo_records import TRACE, counters, outcome, sight
+from overhop.demo.stored import KeptHops
+from tests.unit.demo_records import TRACE, outcome, sight
 
 
 def test_as_json_has_the_promised_keys_and_numbers() -> None:
@@ -27,6 +27,8 @@ def test_as_json_has_the_promised_keys_and_numbers() -> None:
         "sights",
         "counters",
         "imbalances",
+        "stored",
+        "series",
         "trace",
         "topology",
         "steps_s",
@@ -64,7 +66,11 @@ def test_as_json_has_the_promised_keys_and_numbers() -> None:
     }
     assert said["counters"]["nodes"]["n1"]["expired"] == 2
     assert said["counters"]["total"]["first"] == 52
-    assert said["imbalances"]["total"] == {"first": 0, "second": 0, "taken": 0}
+    assert said["imbalances"]["total"] == {"first": 0, "second": 0, "taken": 0, "summed": 0, "sampled": 0}
+    assert said["stored"]["read_back"]["n2"] == {"hops": 20, "samples": 20}
+    assert said["stored"]["agents"]["n1"]["rows"] == {"hop_10s": 1, "hop_sample": 30}
+    assert said["stored"]["path"] is None
+    assert said["series"][1]["source"] == {"namespace": "shop", "pod": "", "workload": "client"}
     assert said["trace"]["trace_id"] == TRACE
     assert [hop["kind"] for hop in said["trace"]["hops"]] == ["tx", "rx"]
     assert said["trace"]["hops"][1]["wire"] == {"time_ns": 1410, "error_ns": 0, "sure": True}
@@ -103,12 +109,20 @@ def test_problems_name_hops_that_were_not_recorded() -> None:
 
 def test_problems_name_counters_that_do_not_add_up() -> None:
     good = outcome()
-    off = Account(
-        counters(first=20, taken=21, second=20, records=20), {"first": -1, "second": -1, "taken": 1}
-    )
-    found = problems(replace(good, accounts={"n1": good.accounts["n1"], "n2": off}))
-    assert found == [
+    n2 = good.accounts["n2"]
+    off = replace(n2, imbalances={**n2.imbalances, "first": -1, "sampled": 1})
+    assert problems(replace(good, accounts={**good.accounts, "n2": off})) == [
         "n2: first is -1 off its parts",
-        "n2: second is -1 off its parts",
-        "n2: taken is +1 off its parts",
+        "n2: sampled is +1 off its parts",
+    ]
+
+
+def test_problems_name_rows_that_were_dropped_or_are_not_there() -> None:
+    good = outcome()
+    n2 = good.accounts["n2"]
+    dropped = replace(n2, stored=replace(n2.stored, dropped={"event": 2}))
+    stored = replace(good.stored, nodes={**good.stored.nodes, "n2": KeptHops(19, 20)})
+    assert problems(replace(good, accounts={**good.accounts, "n2": dropped}, stored=stored)) == [
+        "n2: the store has 19 of 20 hops",
+        "n2: 2 rows of event dropped",
     ]

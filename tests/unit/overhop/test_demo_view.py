@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from overhop.demo.found import Found, Took
-from overhop.demo.outcome import Account, Outcome
-from overhop.demo.view import identity_lines, render, took_lines
+from overhop.demo.outcome import Outcome
+from overhop.demo.serving import Invitation
+from overhop.demo.view import invitation_lines, render, took_lines
 from overhop.trace import Wire
-from tests.unit.demo_records import TRACE, counters, outcome, sight, trace_hop
+from tests.unit.demo_records import TRACE, outcome, sight, trace_hop
 
 
 def text_of(shown: Outcome, width: int) -> list[str]:
@@ -46,15 +47,20 @@ def test_render_100_columns_has_picture_tables_and_trace() -> None:
         "  tx     pod → NIC     20    3.26    8.66   1,234  dnat 20",
         "  local  pod → pod     10    1.80    2.87    3.54  no_context 10",
     ]
+    assert part(lines, "hops by workload") == [
+        "kind node from        to       service  hops p50 µs p99 µs max µs",
+        "tx   n1   shop/client shop/web shop/web   20   2.40   6.46   35.4",
+        "rx   n2   shop/client shop/web            20   2.40   6.46   35.4",
+    ]
     assert part(lines, "accounting")[:8] == [
         "  node  counters                         verdict",
         "  n1    first 32 = taken 30 + expired 2  adds up",
         "        second 30 = taken 30             adds up",
         "        taken 30 = records 30            adds up",
+        "        records 30 = hops 30             adds up",
+        "        records 30 = samples 30          adds up",
+        "        read back: 30 hops, 30 samples   all of them",
         "  n2    first 20 = taken 20              adds up",
-        "        second 20 = taken 20             adds up",
-        "        taken 20 = records 20            adds up",
-        "  50 hops recorded (n1 30, n2 20), 50 expected",
     ]
     trace = part(lines, "one trace")
     assert trace[0] == f"  trace id {TRACE}, context w3c at byte 62 of 134"
@@ -64,6 +70,7 @@ def test_render_100_columns_has_picture_tables_and_trace() -> None:
         ["0.0", "n1", "tx", "client:40000", "→"],
         ["4.5", "n2", "rx", "client:40000", "→"],
     ]
+    assert lines[0] == "the lab, in network namespaces (gone again)"
     assert part(lines, "time of each step") == ["  build the lab 0.6 s · send the requests 1.2 s"]
 
 
@@ -135,14 +142,28 @@ def test_took_lines_of_one_load_are_its_clients_times() -> None:
     assert took_lines(outcome().found) == []
 
 
-def test_identity_lines_off_say_so_and_count_swapped_as_waiting() -> None:
-    account = Account(
-        counters(first=20, taken=15, waiting=1, swapped=2, second=15, records=15),
-        {"first": 2, "second": 0, "taken": 0},
+def test_render_of_a_lab_that_stays_says_so() -> None:
+    out = io.StringIO()
+    Console(file=out, width=60).print(render(outcome(), 60, is_up=True))
+    assert out.getvalue().splitlines()[0] == "the lab, in network namespaces (up)"
+
+
+def test_invitation_lines_have_each_command_on_one_line() -> None:
+    invited = Invitation(
+        "/tmp/store", "ab", "nsenter --net=/run/netns/a curl", "nsenter --net=/run/netns/b curl"
     )
-    assert identity_lines(account)[0] == ("first 20 = taken 15 + waiting 3", "does NOT add up: +2")
-
-
-def test_identity_lines_of_no_traffic_are_zero() -> None:
-    account = Account(counters(), {"first": 0, "second": 0, "taken": 0})
-    assert identity_lines(account)[1] == ("second 0 = 0", "adds up")
+    assert invitation_lines(invited, outcome()) == [
+        "",
+        "the lab stays up until Ctrl-C, under a low load, traced and stored; as root, in another terminal",
+        "  every hop of the last minute:",
+        "    overhop hops --store /tmp/store --since 1m",
+        "  the trace above:",
+        f"    overhop trace {TRACE} --store /tmp/store",
+        "  a request by hand, from outside:",
+        "    nsenter --net=/run/a curl",
+        "  or from a pod:",
+        "    nsenter --net=/run/b curl",
+        "  where its time went:",
+        "    overhop trace ab --store /tmp/store",
+        "  (in a checkout `overhop` is `./dev run`)",
+    ]

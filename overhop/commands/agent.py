@@ -63,7 +63,7 @@ def do_agent(options: AgentOptions) -> int:
         node=settings.node,
         cluster=settings.cluster,
         store=settings.store.path,
-        metrics=listen and (listen.host, listen.port),
+        metrics=None if listen is None else (listen.host, listen.port),
         version=overhop.__version__,
     )
     try:

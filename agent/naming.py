@@ -9,7 +9,7 @@ import numpy.typing as npt
 from agent.links import Link
 from agent.name_flows import FlowTable, Words, flow_keys, flow_of, hashes_of
 from agent.name_tables import AMBIGUOUS, AMBIGUOUS_SERVICE, UNKNOWN, UNKNOWN_SERVICE, NameTables
-from agent.names import COLUMNS, Codes, Names
+from agent.names import COLUMNS, Codes, Names, Row
 from agent.plan import Plan
 from agent.plan_names import Address
 from agent.records import Records
@@ -50,16 +50,15 @@ class Namer:
 
     def codes(self, records: Records) -> Codes:
         """The number of each record's names in `names`."""
-        if len(self.names) >= MAX_NAMES:
-            self._renumber()
-        records = np.ascontiguousarray(records)
-        found = np.empty(len(records), np.intp)
-        for start in range(0, len(records), CHUNK):
-            found[start : start + CHUNK] = self._codes(records[start : start + CHUNK])
+        found = self._all_codes(records)
         hops = np.bincount(found, minlength=len(self.names))
         hops[: len(self._hops)] += self._hops
         self._hops = hops
         return found
+
+    def rows(self, records: Records) -> list[Row]:
+        """The names of each of a few records, by COLUMNS; they count in no counter."""
+        return [self.names.rows[code] for code in self._all_codes(records).tolist()]
 
     def counters(self) -> dict[str, int]:
         """Hops with an end or a service that is unknown or ambiguous, and how often tables were emptied."""
@@ -68,6 +67,15 @@ class Namer:
             "flows_rebuilt": self._flows.rebuilt,
             "names_renumbered": self._totals["names_renumbered"],
         }
+
+    def _all_codes(self, records: Records) -> Codes:
+        if len(self.names) >= MAX_NAMES:
+            self._renumber()
+        records = np.ascontiguousarray(records)
+        found = np.empty(len(records), np.intp)
+        for start in range(0, len(records), CHUNK):
+            found[start : start + CHUNK] = self._codes(records[start : start + CHUNK])
+        return found
 
     def _codes(self, records: Records) -> Codes:
         times = records["second_ns"]

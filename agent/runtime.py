@@ -33,7 +33,6 @@ from agent.requests import RequestCounts
 from agent.ring import Records
 from agent.slots import SlotsLockedError
 from agent.store_output import StoreOutput
-from agent.summary import Endpoint
 from agent.sweep import sweep
 from agent.watch import AgentFacts, VportFacts, WatchServer
 from bpf.counters import NAMES, imbalances
@@ -121,7 +120,9 @@ class Agent:
             stack.callback(self._recorder.close)
             self._records = RecordServer(unix_socket.default_path("record"), self._recorder)
             stack.callback(self._records.close)
-            self._watchers = WatchServer(unix_socket.default_path("watch"), self.facts, self._name)
+            self._watchers = WatchServer(
+                unix_socket.default_path("watch"), self.facts, self._intake.namer.rows
+            )
             stack.callback(self._watchers.close)
             self._metrics = self._open_metrics(config.metrics)
             if self._metrics is not None:
@@ -191,7 +192,7 @@ class Agent:
             for ifindex in self.datapath.vports
         )
         stored = None if self._output is None else self._output.facts()
-        return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters(), stored)
+        return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters(), stored, self.config.node)
 
     def _open_output(self, config: AgentConfig) -> Output | None:
         if config.store is None:
@@ -353,11 +354,6 @@ class Agent:
                 _log.warning(f"shadowed by {name}", extra=where)
         self._shadows = shadows
         self._chronicle.shadows(shadows, self._names)
-
-    def _name(self, endpoint: Endpoint) -> str:
-        if endpoint.ifindex:
-            return self._names.get(endpoint.ifindex, f"interface {endpoint.ifindex}")
-        return endpoint.address
 
     def _recording_header(self) -> RecordingHeader:
         return RecordingHeader(

@@ -5,20 +5,21 @@ Pure, and without Python per record. Quantiles are nearest rank: the least measu
 given share of hops does not exceed. Retransmitted hops are counted apart and are in no latency.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.names import COLUMNS, Row
+from agent.records import Records, words_of
 from bpf.record import RECORD, Kind, Quality, address_text
 
-Records = npt.NDArray[np.void]
-"""An array of bpf.record.RECORD."""
 _Words = npt.NDArray[np.uint64]
-_WORDS = RECORD.itemsize // 8
 _FIELDS: Mapping[str, tuple[Any, ...]] = RECORD.fields or {}  # Any: numpy types it so
+UNKNOWN, AMBIGUOUS = "unknown", "ambiguous"
+"""Workloads that say less than the address (agent/plan_names.py, BUCKETS)."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -39,19 +40,29 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """One end of a hop: a vport of this node by its ifindex, or (ifindex 0) an address."""
+    """Who is at one end of a hop. `address` only where nobody can say who has it."""
 
-    ifindex: int = 0
+    namespace: str = ""
+    pod: str = ""
+    workload: str = ""
+    """Without a pod: a bucket (docs/store.md)."""
     address: str = ""
+
+    def __str__(self) -> str:
+        if self.address:
+            return self.address
+        name = self.pod or self.workload
+        return f"{self.namespace}/{name}" if self.namespace else name
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Hops of one kind between two ends."""
+    """Hops of one kind between two ends, by the same service."""
 
     kind: str
     source: Endpoint
     destination: Endpoint
+    service: str
     hops: Distribution
 
 
@@ -63,21 +74,24 @@ def by_kind(records: Records) -> dict[str, Distribution]:
     return {Kind(int(kind)).label: hops for kind, hops in zip(present, found, strict=True)}
 
 
-def by_series(records: Records) -> list[Series]:
-    """One distribution per (kind, source, destination), most hops first.
+def by_series(records: Records, name: Callable[[Records], Sequence[Row]]) -> list[Series]:
+    """One distribution per (kind, source, destination, service), most hops first.
 
-    The source of tx and local is the vport first_ifindex, the destination of rx and local the vport
-    second_ifindex; the others are the addresses at the second point.
+    `name` is asked once per distinct pair of ends, for the names of agent.names.COLUMNS.
     """
     keys = _series_keys(np.ascontiguousarray(records))
     representatives, groups = _group(keys)
-    found = _distributions(records, groups, len(representatives))
-    series = [_series(keys[row], hops) for row, hops in zip(representatives, found, strict=True)]
+    numbers: dict[tuple[str, Endpoint, Endpoint, str], int] = {}
+    named = zip(records[representatives], name(records[representatives]), strict=True)
+    series_of = [numbers.setdefault(_series(record, row), len(numbers)) for record, row in named]
+    found = _distributions(records, np.array(series_of, np.intp)[groups], len(numbers))
+    series = [Series(*key, hops) for key, hops in zip(numbers, found, strict=True)]
     return sorted(series, key=_most_hops_first)
 
 
-def _most_hops_first(series: Series) -> tuple[int, str, Endpoint, Endpoint]:
-    return -series.hops.count - series.hops.retransmitted, series.kind, series.source, series.destination
+def _most_hops_first(series: Series) -> tuple[int, str, Endpoint, Endpoint, str]:
+    hops = series.hops
+    return -hops.count - hops.retransmitted, series.kind, series.source, series.destination, series.service
 
 
 def marks(records: Records) -> dict[str, npt.NDArray[np.bool_]]:
@@ -130,17 +144,25 @@ def _quantile_us(
 
 
 def _series_keys(records: Records) -> _Words:
-    """One row of six words per record: kind and source ifindex, destination ifindex, source, destination."""
+    """What decides the names of each record, as a row of nine words.
+
+    Kind and source ifindex, destination ifindex, source, destination, and what the destination was before
+    where it was translated. Of an end that is a vport the address does not count.
+    """
     kinds = records["kind_message"] & 0x0F
     from_vport = (kinds == Kind.TX) | (kinds == Kind.LOCAL)
     to_vport = (kinds == Kind.RX) | (kinds == Kind.LOCAL)
-    words = records.view(np.uint64).reshape(len(records), _WORDS)
-    keys = np.zeros((len(records), 6), np.uint64)
+    translated = (records["quality"] & Quality.DNAT.value) != 0
+    words = words_of(records)
+    keys = np.zeros((len(records), 9), np.uint64)
     keys[:, 0] = kinds.astype(np.uint64) << np.uint64(32) | np.where(from_vport, records["first_ifindex"], 0)
     keys[:, 1] = np.where(to_vport, records["second_ifindex"], 0)
-    for column, name, is_vport in ((2, "src", from_vport), (4, "dst", to_vport)):
-        at = _FIELDS[name][1] // 8
-        keys[:, column : column + 2] = np.where(is_vport[:, None], np.uint64(0), words[:, at : at + 2])
+    parts = ((2, "src", ~from_vport), (4, "dst", ~to_vport), (6, "dst_before_nat", translated))
+    for column, field, counts in parts:
+        at = _FIELDS[field][1] // 8
+        keys[:, column : column + 2] = np.where(counts[:, None], words[:, at : at + 2], np.uint64(0))
+    marks = (records["quality"] & (Quality.DNAT | Quality.SNAT).value).astype(np.uint64)
+    keys[:, 8] = np.where(translated, records["dport_before_nat"], 0) | marks << np.uint64(16)
     return keys
 
 
@@ -159,16 +181,12 @@ def _group(keys: _Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     return representatives, groups.reshape(-1)
 
 
-def _series(key: _Words, hops: Distribution) -> Series:
-    packed = key.astype("<u8").tobytes()
-    kind = Kind(int(key[0]) >> 32)
-    return Series(
-        kind=kind.label,
-        source=_endpoint(int(key[0]) & 0xFFFFFFFF, packed[16:32], kind in (Kind.TX, Kind.LOCAL)),
-        destination=_endpoint(int(key[1]), packed[32:48], kind in (Kind.RX, Kind.LOCAL)),
-        hops=hops,
-    )
+def _series(record: np.void, row: Row) -> tuple[str, Endpoint, Endpoint, str]:
+    named = dict(zip(COLUMNS, row, strict=True))
+    return named["kind"], _end("src", record, named), _end("dst", record, named), named["service"]
 
 
-def _endpoint(ifindex: int, packed: bytes, is_vport: bool) -> Endpoint:
-    return Endpoint(ifindex=ifindex) if is_vport else Endpoint(address=address_text(packed))
+def _end(which: str, record: np.void, named: Mapping[str, str]) -> Endpoint:
+    namespace, pod, workload = (named[f"{which}_{part}"] for part in ("ns", "pod", "workload"))
+    is_known = namespace or workload not in (UNKNOWN, AMBIGUOUS)
+    return Endpoint(namespace, pod, workload, "" if is_known else address_text(record[which].tobytes()))

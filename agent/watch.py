@@ -18,8 +18,10 @@ import numpy as np
 
 from agent import unix_socket
 from agent.counters import LOSSES
+from agent.names import Row
 from agent.output import OutputFacts
-from agent.summary import Endpoint, Records, Series, by_series
+from agent.records import Records
+from agent.summary import Series, by_series
 from bpf.record import RECORD
 
 MAX_CLIENTS = 8
@@ -54,20 +56,24 @@ class AgentFacts:
     """Since the agent's start, by the names of bpf.counters.NAMES."""
     output: OutputFacts | None = None
     """None: nothing is stored."""
+    node: str = ""
+    """Its name in the store."""
 
 
 class WatchServer:
     """Listens at `path` (mode 0600) and never blocks.
 
     The agent's loop calls `add` with what it read from the ring and then `poll`. `facts` is called only when
-    somebody asks, `name` once per endpoint of a shown series. Raises OSError if the socket cannot be made.
+    somebody asks, `name` (by agent.names.COLUMNS) for one record of each series.
+
+    Raises OSError if the socket cannot be made.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         facts: Callable[[], AgentFacts],
-        name: Callable[[Endpoint], str],
+        name: Callable[[Records], Sequence[Row]],
     ) -> None:
         self.path = os.fspath(path)
         self._facts = facts
@@ -118,28 +124,49 @@ class WatchServer:
 
     def _view(self, interval: "_Interval") -> dict[str, object]:
         facts = self._facts()
-        series = by_series(interval.records) if len(interval.records) else []
+        series = by_series(interval.records, self._name) if len(interval.records) else []
         return {
             "pid": facts.pid,
+            "node": facts.node,
             "nic": ", ".join(facts.nic),
             "vports": len(facts.vports),
             "interval_s": round(interval.duration_s, 3),
-            "rows": [self._row(one) for one in series[:MAX_SERIES]],
+            "rows": [_row(one) for one in series[:MAX_SERIES]],
             "not_shown": interval.not_shown + _hops(series[MAX_SERIES:]),
             "lost": {name: facts.counters[name] for name in LOSSES if facts.counters[name]},
+            "store_problem": _store_problem(facts.output),
         }
 
-    def _row(self, series: Series) -> dict[str, object]:
-        return {
-            "kind": series.kind,
-            "source": self._name(series.source),
-            "destination": self._name(series.destination),
-            "count": series.hops.count + series.hops.retransmitted,
-            "p50_us": series.hops.p50_us,
-            "p99_us": series.hops.p99_us,
-            "max_us": series.hops.max_us,
-            "quality": dict(series.hops.quality),
-        }
+
+def _row(series: Series) -> dict[str, object]:
+    hops, source, destination = series.hops, series.source, series.destination
+    return {
+        "kind": series.kind,
+        "source": str(source),
+        "destination": str(destination),
+        "service": series.service,
+        "count": hops.count + hops.retransmitted,
+        "p50_us": hops.p50_us,
+        "p99_us": hops.p99_us,
+        "max_us": hops.max_us,
+        "quality": dict(hops.quality),
+        "source_namespace": source.namespace,
+        "source_workload": source.workload,
+        "destination_namespace": destination.namespace,
+        "destination_workload": destination.workload,
+    }
+
+
+def _store_problem(output: OutputFacts | None) -> str:
+    """Why rows wait or were dropped; empty if the store takes everything, or none is wanted."""
+    if output is None:
+        return ""
+    store = output.store
+    waiting, dropped = sum(store.waiting.values()), sum(store.dropped.values())
+    parts = [store.error] if store.error is not None else []
+    parts += [f"{waiting:,} rows wait"] if waiting and store.error is not None else []
+    parts += [f"{dropped:,} rows dropped since start"] if dropped else []
+    return ", ".join(parts)
 
 
 def _hops(series: Sequence[Series]) -> int:

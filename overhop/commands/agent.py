@@ -11,7 +11,7 @@ from overhop import errors, output
 from overhop.config import Config
 
 if TYPE_CHECKING:
-    from agent.summary import Records
+    from agent.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ def do_agent(options: AgentOptions) -> int:
 
 
 class _Kept:
-    """The first records, for the summary at the end: at most 200,000 (26 MB)."""
+    """The first records, for the summary at the end: at most 50,000 (6.4 MB)."""
 
-    LIMIT = 200_000
+    LIMIT = 50_000
 
     def __init__(self) -> None:
         self._batches: list[Records] = []

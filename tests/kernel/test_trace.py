@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.clock import boot_id, take_offset
+from agent.links import Link
+from agent.naming import Namer
+from agent.plan import Plan, VportPlan
 from agent.summary import by_kind, by_series
 from overhop.lab import Lab, Node, Pod, Service
 from overhop.trace import NodeRecords, kinds_by_trace, trace_hops
@@ -25,7 +28,8 @@ class Traced:
     client: Pod
     server: Pod
     service: Service
-    client_ifindex: int
+    links: list[Link]
+    """Of the client's node: its vport."""
     trace_ids: list[str]
     nodes: list[NodeRecords]
 
@@ -45,7 +49,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
             client=client,
             server=server,
             service=service,
-            client_ifindex=tracers[0].ifindex(client.vport),
+            links=[Link(tracers[0].ifindex(client.vport), client.vport)],
             trace_ids=sent.trace_ids_hex(),
             nodes=[
                 NodeRecords(tracer.node.name, boot_id(), take_offset(), tracer.settle().records)
@@ -91,6 +95,10 @@ def test_summaries_of_real_requests_count_each_once(traced: Traced) -> None:
     assert sending["tx"].quality["dnat"] == REQUESTS
     assert receiving["rx"].p50_us is not None
     assert 0 < receiving["rx"].p50_us < 100_000
-    (series,) = by_series(traced.nodes[1].records)
-    assert series.source.ifindex == traced.client_ifindex
-    assert series.destination.address == str(traced.server.address)
+    namer = Namer()
+    namer.update(
+        Plan(nic=("eth0",), vports=(VportPlan(match="*", namespace="shop", pod="client"),)), traced.links, 0
+    )
+    (series,) = by_series(traced.nodes[1].records, namer.rows)
+    assert (str(series.source), str(series.destination)) == ("shop/client", str(traced.server.address))
+    assert series.service == "unknown"

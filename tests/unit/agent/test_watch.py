@@ -2,13 +2,17 @@
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from agent import watch
-from agent.summary import Endpoint, Records
+from agent.names import Row
+from agent.output import OutputFacts, Totals
+from agent.records import Records
+from agent.store_output import StoreFacts
 from agent.watch import AgentFacts, VportFacts, WatchServer
 from bpf.record import RECORD, Kind
 
@@ -17,12 +21,16 @@ FACTS = AgentFacts(
     nic=("eth0",),
     vports=(VportFacts("veth1", 3, 0, 97),),
     counters={"slot_busy": 0, "overwritten": 0, "slot_busy_second": 0, "ring_full": 7, "scratch_busy": 0},
+    node="n1",
 )
 SECOND_NS = 1_000_000_000
 
 
-def name_of(endpoint: Endpoint) -> str:
-    return f"vport {endpoint.ifindex}" if endpoint.ifindex else endpoint.address
+def names_of(records: Records) -> list[Row]:
+    """Local hops are from shop/a to shop/b, others between addresses that nobody knows."""
+    local: Row = ("local", "request", "shop", "a", "front", "shop", "b", "cart", "shop/cart", "none", "w3c")
+    other: Row = ("forward", "request", "", "", "unknown", "", "", "unknown", "", "none", "w3c")
+    return [local if int(one["kind_message"]) == Kind.LOCAL else other for one in records]
 
 
 def hops(count: int, kind: Kind = Kind.LOCAL, latency_ns: int = 5_000) -> Records:
@@ -38,7 +46,7 @@ def hops(count: int, kind: Kind = Kind.LOCAL, latency_ns: int = 5_000) -> Record
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[WatchServer]:
-    server = WatchServer(tmp_path / "watch.sock", lambda: FACTS, name_of)
+    server = WatchServer(tmp_path / "watch.sock", lambda: FACTS, names_of)
     yield server
     server.close()
 
@@ -81,7 +89,7 @@ def has_nothing_to_read(client: Client) -> bool:
 
 
 def test_socket_is_for_its_owner_only_and_goes_with_the_server(tmp_path: Path) -> None:
-    server = WatchServer(tmp_path / "s", lambda: FACTS, name_of)
+    server = WatchServer(tmp_path / "s", lambda: FACTS, names_of)
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
     server.close()
     assert not (tmp_path / "s").exists()
@@ -95,6 +103,7 @@ def test_status_answers_with_the_facts(server: WatchServer, client: Client) -> N
         "nic": ["eth0"],
         "vports": [{"name": "veth1", "tls": 3, "http2": 0, "requests": 97}],
         "counters": dict(FACTS.counters),
+        "node": "n1",
         "output": None,
     }
 
@@ -108,24 +117,64 @@ def test_watch_sends_the_interval_when_it_is_over(server: WatchServer, client: C
     server.poll(12 * SECOND_NS)
     assert client.line() == {
         "pid": 812,
+        "node": "n1",
         "nic": "eth0",
         "vports": 1,
         "interval_s": 2.0,
         "rows": [
             {
                 "kind": "local",
-                "source": "vport 4",
-                "destination": "vport 6",
+                "source": "shop/a",
+                "destination": "shop/b",
+                "service": "shop/cart",
                 "count": 3,
                 "p50_us": 5.0,
                 "p99_us": 5.0,
                 "max_us": 5.0,
                 "quality": {},
+                "source_namespace": "shop",
+                "source_workload": "front",
+                "destination_namespace": "shop",
+                "destination_workload": "cart",
             }
         ],
         "not_shown": 0,
         "lost": {"ring_full": 7},
+        "store_problem": "",
     }
+
+
+def test_watch_with_a_least_latency_counts_slower_hops_only(server: WatchServer, client: Client) -> None:
+    client.send("WATCH 1 5000\n")
+    server.poll(0)
+    server.add(hops(3, latency_ns=4_999))
+    server.add(hops(2, latency_ns=5_000))
+    server.poll(SECOND_NS)
+    assert [row["count"] for row in client.line()["rows"]] == [2]  # type: ignore[attr-defined]  # parsed JSON
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        (StoreFacts("/s", appended={"event": 9}), ""),
+        (StoreFacts("/s", waiting={"event": 9}), ""),
+        (StoreFacts("/s", dropped={"event": 1200, "hop_10s": 34}), "1,234 rows dropped since start"),
+        (
+            StoreFacts("/s", waiting={"event": 5}, dropped={"event": 7}, error="/s: No space left on device"),
+            "/s: No space left on device, 5 rows wait, 7 rows dropped since start",
+        ),
+    ],
+)
+def test_watch_says_what_the_store_does_not_take(tmp_path: Path, store: StoreFacts, expected: str) -> None:
+    facts = replace(FACTS, output=OutputFacts(store, Totals(), {}))
+    server = WatchServer(tmp_path / "s", lambda: facts, names_of)
+    client = Client(server)
+    client.send("WATCH 1\n")
+    server.poll(0)
+    server.poll(SECOND_NS)
+    assert client.line()["store_problem"] == expected
+    client.close()
+    server.close()
 
 
 def test_watch_second_interval_has_only_its_own_hops(server: WatchServer, client: Client) -> None:
@@ -183,6 +232,9 @@ def test_client_that_does_not_read_gets_no_more_than_one_view_behind(server: Wat
     [
         ("WATCH 0\n", "WATCH takes seconds, 0.1 to 60.0"),
         ("WATCH nan\n", "WATCH takes seconds, 0.1 to 60.0"),
+        ("WATCH 1 x\n", "the least latency of WATCH is a number of ns below 2^32"),
+        ("WATCH 1 4294967296\n", "the least latency of WATCH is a number of ns below 2^32"),
+        ("WATCH 1 1 1\n", "the least latency of WATCH is a number of ns below 2^32"),
         ("WATCH\n", "WATCH takes seconds, 0.1 to 60.0"),
         ("GO\n", "unknown command: STATUS or WATCH SECONDS [NS]"),
         ("x" * 300, "a command has at most 256 bytes"),

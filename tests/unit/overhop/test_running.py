@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.summary import Endpoint
+from agent.names import Row
 from agent.watch import AgentFacts, VportFacts, WatchServer
 from bpf.record import RECORD, Kind
 from overhop.errors import CommandError
-from overhop.hops_view import HopRow
 from overhop.running import NoAgentError, read_facts, views
 
 FACTS = AgentFacts(812, ("eth0",), (VportFacts("veth1", 3, 0, 97),), dict.fromkeys(
@@ -21,8 +20,9 @@ FACTS = AgentFacts(812, ("eth0",), (VportFacts("veth1", 3, 0, 97),), dict.fromke
 ))  # fmt: skip
 
 
-def name_of(endpoint: Endpoint) -> str:
-    return f"pod {endpoint.ifindex}"
+def names_of(records: np.ndarray) -> list[Row]:
+    row: Row = ("local", "request", "shop", "a", "front", "shop", "b", "cart", "", "none", "w3c")
+    return [row] * len(records)
 
 
 def two_hops() -> np.ndarray:
@@ -40,7 +40,7 @@ class Agent:
     """A watch server in a thread, with two hops every 20 ms."""
 
     def __init__(self, path: Path) -> None:
-        self._server = WatchServer(path, lambda: FACTS, name_of)
+        self._server = WatchServer(path, lambda: FACTS, names_of)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -76,7 +76,10 @@ def test_read_facts_gives_what_the_agent_says(agent: Agent, path: Path) -> None:
 def test_views_give_each_interval(agent: Agent, path: Path) -> None:
     first, second = islice(views(path, 0.1), 2)
     assert (first.pid, first.nic, first.vports) == (812, "eth0", 1)
-    assert second.rows == (HopRow("local", "pod 1", "pod 2", second.rows[0].count, 4.0, 8.0, 8.0),)
+    (row,) = second.rows
+    assert (row.kind, row.source, row.destination) == ("local", "shop/a", "shop/b")
+    assert (row.source_workload, row.destination_workload) == ("front", "cart")
+    assert (row.p50_us, row.p99_us, row.max_us) == (4.0, 8.0, 8.0)
     assert 0.1 <= second.interval_s < 2
 
 
@@ -99,3 +102,8 @@ def test_views_without_an_agent_say_what_to_do(path: Path) -> None:
         NoAgentError, match="no agent runs in this network namespace: start it with overhop agent"
     ):
         next(views(path, 1))
+
+
+def test_views_of_slow_hops_have_no_others(agent: Agent, path: Path) -> None:
+    first, second = islice(views(path, 0.1, 5.0), 2)
+    assert {row.p50_us for row in (*first.rows, *second.rows)} == {8.0}

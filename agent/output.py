@@ -92,9 +92,9 @@ class Output:
                 if table is HOP_10S:
                     self._chronicle.counters(counters())
         self._put_samples(now_ns)
+        self._sink.poll(now_ns)
         self._look_at_store()
         self._put_events(now_ns)
-        self._sink.poll(now_ns)
 
     def finish(self, now_ns: int, counters: Mapping[str, int]) -> None:
         """Put everything that there is into the store, and end. `counters` are the last ones."""

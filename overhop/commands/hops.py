@@ -38,15 +38,13 @@ class Filter:
     min_latency_us: float | None = None
 
     def fits(self, row: HopRow) -> bool:
-        """Whether a row of the live view is wanted; latency is the agent's to look at."""
+        """Whether a row of the live view is wanted; its node and latency are looked at elsewhere."""
         ends = (
             (row.source_namespace, row.source_workload),
             (row.destination_namespace, row.destination_workload),
         )
-        return (
-            self.node in (None, row.node)
-            and self.kind in (None, row.kind)
-            and any(self.namespace in (None, ns) and self.workload in (None, load) for ns, load in ends)
+        return self.kind in (None, row.kind) and any(
+            self.namespace in (None, ns) and self.workload in (None, load) for ns, load in ends
         )
 
     def texts(self) -> tuple[str, ...]:
@@ -100,7 +98,13 @@ def do_hops(options: HopsOptions) -> int:
 
 
 def chosen(view: HopsView, options: HopsOptions) -> HopsView:
-    """The view with the rows that were asked for, in the order that was asked for."""
+    """The view with the rows that were asked for, in the order that was asked for.
+
+    Raises UsageError if another node was asked for.
+    """
+    if options.only.node not in (None, view.node):
+        hint = "the live view has no other: ask the store, with --since"
+        raise errors.UsageError(f"--node {options.only.node}: this is node {view.node}, and {hint}")
     rows = [row for row in view.rows if options.only.fits(row)]
     shown = arranged(rows, options.sort, options.limit)
     cut = sum(row.count for row in rows) - sum(row.count for row in shown)

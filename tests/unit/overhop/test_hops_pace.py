@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from overhop.commands.hops import HopsOptions, show_views
-from overhop.hops_view import HopRow, HopsView
+from overhop.commands.hops import Filter, HopsOptions, chosen, show_views
+from overhop.errors import UsageError
+from overhop.hops_view import HopRow, HopsView, Sort
 
 VIEW = HopsView(1, "eth0", 2, 2.0, (HopRow("rx", "a", "b", 4, 1.5, 2.5, 3.5),))
 
@@ -48,3 +49,45 @@ def test_show_views_interrupt_is_the_normal_end() -> None:
         raise KeyboardInterrupt
 
     assert show_views(interrupted(), as_json=True) == 0
+
+
+ROWS = (
+    HopRow("rx", "external", "shop/b", 3, 1.0, 9.0, 9.0, destination_namespace="shop", destination_workload="b"),
+    HopRow(
+        "local", "shop/b", "db/c", 5, 1.0, 7.0, 8.0,
+        source_namespace="shop", source_workload="b", destination_namespace="db", destination_workload="c",
+    ),
+)  # fmt: skip
+
+
+def kinds(only: Filter, sort: Sort = "count", limit: int | None = None) -> list[str]:
+    wanted = HopsOptions(False, None, None, False, only, sort, limit)
+    return [row.kind for row in chosen(HopsView(1, "eth0", 2, 2.0, ROWS, node="n1"), wanted).rows]
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (Filter(), ["local", "rx"]),
+        (Filter(namespace="shop"), ["local", "rx"]),
+        (Filter(namespace="db"), ["local"]),
+        (Filter(workload="b"), ["local", "rx"]),
+        (Filter(namespace="shop", workload="c"), []),
+        (Filter(namespace="db", workload="c", node="n1", kind="local"), ["local"]),
+        (Filter(kind="rx"), ["rx"]),
+    ],
+)
+def test_chosen_rows_fit_the_filter_at_one_end(only: Filter, expected: list[str]) -> None:
+    assert kinds(only) == expected
+
+
+def test_chosen_rows_are_sorted_and_what_is_cut_is_not_shown() -> None:
+    assert kinds(Filter(), "p99") == ["rx", "local"]
+    assert kinds(Filter(), "p99", 1) == ["rx"]
+    cut = chosen(HopsView(1, "eth0", 2, 2.0, ROWS, 10), HopsOptions(False, None, None, False, limit=1))
+    assert cut.not_shown == 13
+
+
+def test_chosen_of_another_node_says_where_to_ask() -> None:
+    with pytest.raises(UsageError, match="--node n2: this is node n1, and the live view has no other"):
+        kinds(Filter(node="n2"))

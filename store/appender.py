@@ -225,7 +225,7 @@ class Appender:
         return segment
 
     def _is_due(self, segment: OpenSegment, hour: int, more_bytes: int = 0) -> bool:
-        if segment.rows and segment.size_bytes + more_bytes > self._limits.segment_bytes:
+        if segment.size_bytes + more_bytes > self._limits.segment_bytes:
             return True
         is_old = self._monotonic() - segment.opened_s >= self._limits.segment_age_s
         return is_old or segment.hour != hour
@@ -246,6 +246,7 @@ class Appender:
         return f"store {self._directory}: {where}{error.strerror}: {advice}"
 
     def _claim_again(self) -> None:
+        """Of a store that was removed, and made again. Raises StoreError if another appender was faster."""
         before, self._node_file = self._node_file, NodeFile(self._directory, self._node)
         self._sealer.seal(
             before.descriptor, before.descriptor, before.path

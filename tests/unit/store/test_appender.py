@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import multiprocessing
 import os
-import threading
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -12,7 +12,7 @@ import pytest
 
 from store.appender import Appender, AppenderStatus, Limits
 from store.batch import Batch, Labels
-from store.layout import check_store, listing, node_directory
+from store.layout import check_store, node_directory
 from store.query import StoreError
 from store.schema import HOP_SAMPLE, TEXT
 from store.segment import SegmentReader, is_held
@@ -136,12 +136,11 @@ def test_times_rise_while_the_clock_steps_back(appender: Appender, tmp_path: Pat
 
 def test_times_of_one_append_never_cross_the_hour(appender: Appender, tmp_path: Path, clock: Clock) -> None:
     end_ns = (AT_NS // HOUR_NS + 1) * HOUR_NS
-    clock.now_ns = end_ns - 2
+    clock.now_ns = end_ns - 3
     appender.append(events("a", "b"))
-    clock.now_ns = end_ns - 1
     appender.append(events("c", "d"))
     assert [times_of(path) for path in segments(tmp_path / "store")] == [
-        [end_ns - 2, end_ns - 1],
+        [end_ns - 3, end_ns - 2],
         [end_ns, end_ns + 1],
     ]
 
@@ -189,7 +188,7 @@ def test_times_rise_over_a_restart_with_all_segments_gone(tmp_path: Path, clock:
     assert names(segments(tmp_path)) == ["00000002.seg"]
 
 
-@pytest.mark.parametrize("record", [b"", b"garbage", bytes(32), b"ohnode1\n" + bytes(24)])
+@pytest.mark.parametrize("record", [b"", b"garbage", bytes(32), b"ohnode1\n" + b"\x7f" * 24])
 def test_times_and_numbers_come_from_the_segments_where_the_record_is_lost(
     tmp_path: Path, clock: Clock, record: bytes
 ) -> None:
@@ -236,27 +235,22 @@ def test_segment_is_held_while_open(tmp_path: Path, clock: Clock) -> None:
     assert not is_held(path)
 
 
-def test_segment_is_held_from_the_moment_it_has_its_name(tmp_path: Path, clock: Clock) -> None:
-    """Else the writer would take it for a sealed one, and rows written later would be lost."""
-    directory = node_directory(tmp_path, "event", "n1")
-    is_over = threading.Event()
-    not_held: list[str] = []
+def test_segment_is_held_when_it_gets_its_name(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the writer could take it for a sealed one, and rows written later would be lost."""
+    held: list[tuple[str, bool]] = []
+    rename = Path.rename
 
-    def watch() -> None:
-        while not is_over.is_set():
-            for entry in listing(directory)[-1:]:
-                if not is_held(directory / entry.name) and listing(directory)[-1] == entry:
-                    not_held.append(entry.name)
+    def watched(path: Path, target: Path) -> Path:
+        renamed = rename(path, target)
+        held.append((target.name, is_held(target)))
+        return renamed
 
-    with open_appender(tmp_path, clock, limits=Limits(segment_bytes=1)) as appender:
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        for number in range(100):
-            appender.append(events(str(number)))
-        is_over.set()
-        watcher.join()
-    assert not_held == []
-    assert len(segments(tmp_path)) == 100
+    monkeypatch.setattr(Path, "rename", watched)
+    with open_appender(tmp_path, clock) as appender:
+        appender.append(events("a"))
+    assert held == [("00000001.seg", True)]
 
 
 def test_segment_ends_by_size(tmp_path: Path, clock: Clock) -> None:
@@ -418,12 +412,17 @@ def test_closed_appender_can_be_closed_again(tmp_path: Path, clock: Clock) -> No
 
 def test_appender_leaves_no_descriptor(tmp_path: Path, clock: Clock) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with open_appender(tmp_path, clock) as appender:
+    with open_appender(tmp_path / "store", clock) as appender:
         for _ in range(5):
             appender.append(events("a"))
             appender.append(samples(1))
             clock.go(61)
             appender.poll()
         with pytest.raises(StoreError):
-            open_appender(tmp_path, clock)
+            open_appender(tmp_path / "store", clock)
+        shutil.rmtree(tmp_path / "store")
+        appender.append(events("b"))
+        clock.go(1)
+        appender.poll()
+        assert stored(tmp_path / "store") == ["b"]
     assert len(os.listdir("/proc/self/fd")) == before

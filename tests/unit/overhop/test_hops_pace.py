@@ -52,7 +52,10 @@ def test_show_views_interrupt_is_the_normal_end() -> None:
 
 
 ROWS = (
-    HopRow("rx", "external", "shop/b", 3, 1.0, 9.0, 9.0, destination_namespace="shop", destination_workload="b"),
+    HopRow(
+        "rx", "external", "shop/b", 3, 1.0, 9.0, 9.0,
+        destination_namespace="shop", destination_workload="b",
+    ),
     HopRow(
         "local", "shop/b", "db/c", 5, 1.0, 7.0, 8.0,
         source_namespace="shop", source_workload="b", destination_namespace="db", destination_workload="c",

@@ -248,10 +248,10 @@ class Appender:
     def _claim_again(self) -> None:
         """Of a store that was removed, and made again. Raises StoreError if another appender was faster."""
         before, self._node_file = self._node_file, NodeFile(self._directory, self._node)
-        self._sealer.seal(
-            before.descriptor, before.descriptor, before.path
-        )  # closes it after what came before
+        old = before.descriptor
+        self._sealer.seal(old, old, before.path)  # closes it when segments before it are done
         self._node_file.note(before.last_ns, before.number)
+        self._last_ns = max(self._last_ns, self._node_file.last_ns)
 
     def _seal(self, name: str) -> None:
         segment = self._open.pop(name)

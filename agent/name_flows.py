@@ -17,12 +17,13 @@ Words = npt.NDArray[np.uint64]
 MAX_FLOWS = 20_000
 """Then the table is emptied: 1.3 MB of flows, 0.6 MB besides."""
 
+_DNAT, _SNAT = Quality.DNAT.value, Quality.SNAT.value  # and-ing flags takes a microsecond
 _ADDRESSES = slice(4, 10)
 _IFINDEXES = 12
 _PORTS = 14
 _MARKS = 15
 _DNAT_BIT = np.uint64(56 + 3)
-_MARKS_MASK = np.uint64((Quality.DNAT | Quality.SNAT) << 24 | 0xFFFF)
+_MARKS_MASK = np.uint64((_DNAT | _SNAT) << 24 | 0xFFFF)
 _FACTORS = np.array(
     [
         0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F,
@@ -67,8 +68,8 @@ def flow_of(key: Words) -> tuple[Flow, int, int]:
         dst=data[16:32],
         dst_before=data[32:48],
         dport_before=int.from_bytes(data[60:62], "little"),
-        has_dnat=bool(quality & Quality.DNAT),
-        has_snat=bool(quality & Quality.SNAT),
+        has_dnat=bool(quality & _DNAT),
+        has_snat=bool(quality & _SNAT),
     )
     return flow, kind_message, encap_context
 

@@ -22,6 +22,7 @@ from overhop.commands.config import ConfigCheckOptions, do_config_check
 from overhop.commands.demo import DemoOptions, do_demo
 from overhop.commands.doctor import DoctorOptions, do_doctor
 from overhop.commands.hops import Filter, HopsOptions, do_hops
+from overhop.commands.inventory import InventoryOptions, do_inventory
 from overhop.commands.trace import TraceOptions, do_trace
 
 app = typer.Typer(
@@ -224,6 +225,20 @@ def trace(
 ) -> int:
     """Show where one request's time went: its hops on every node, out of the store."""
     return do_trace(TraceOptions(trace_id, _store_path(context, config_file, store), wait_s, as_json))
+
+
+@app.command()
+def inventory(
+    context: typer.Context,
+    plan: Annotated[str | None, _setting("--plan")] = None,
+    nic: Annotated[str | None, _setting("--nic")] = None,
+    node: Annotated[str | None, _setting("--node")] = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show what this node knows of itself: interfaces, pods, overlay, NAT rules, kernel."""
+    options = {"--plan": plan, "--nic": nic, "--node": node}
+    return do_inventory(InventoryOptions(lambda: configured(context, config_file, options).config, as_json))
 
 
 @app.command()

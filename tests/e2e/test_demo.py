@@ -13,11 +13,14 @@ import pytest
 
 from overhop.lab import sweep
 from overhop.lab.ownership import DIRECTORY as LABS
+from tests.e2e.envoy import require_envoy
 from tests.kernel.leaks import wait_until
 from tests.require import require_commands, require_root
 
 ROOT = Path(__file__).parents[2]
-IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0}
+IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0, "summed": 0, "sampled": 0}
+WAY = [("n1", "rx"), ("n1", "local"), ("n1", "tx"), ("n2", "rx"), ("n2", "local")]
+"""Of a request through the mesh."""
 AGENTS_START_S = 120.0
 
 
@@ -81,8 +84,113 @@ def files(tmp_path: Path) -> Iterator[Path]:
     sweep()
 
 
-def test_demo_json_finds_every_request_and_leaves_nothing(files: Path) -> None:
-    demo = Demo(files, "--json", "--requests", "80")
+@pytest.mark.parametrize(("cni", "encap"), [("vxlan", "vxlan"), ("vxlan6", "vxlan"), ("ipip", "ipip")])
+def test_demo_of_the_mesh_finds_every_request_in_the_store_and_leaves_nothing(
+    files: Path, cni: str, encap: str
+) -> None:
+    require_envoy()
+    demo = Demo(files, "--json", "--requests", "40", "--cni", cni)
+    out, err = demo.end()
+    assert (demo.process.returncode, err) == (0, "")
+    said = json.loads(out)
+    assert (said["requests"], said["traces_found"], said["cni"]) == (40, 40, cni)
+    assert said["imbalances"]["nodes"] == {"n1": IDENTITIES_HOLD, "n2": IDENTITIES_HOLD}
+    assert (said["hops_expected"], said["hops_recorded"]) == (200, {"n1": 120, "n2": 80})
+    read_back = {"n1": {"hops": 120, "samples": 120}, "n2": {"hops": 80, "samples": 80}}
+    assert said["stored"]["read_back"] == read_back
+    assert [(sight["node"], sight["kind"]) for sight in said["sights"]] == WAY
+    assert [sight["encaps"] for sight in said["sights"]] == [
+        {"none": 40},
+        {"none": 40},
+        {encap: 40},
+        {encap: 40},
+        {"none": 40},
+    ]
+    assert [(hop["node"], hop["kind"]) for hop in said["trace"]["hops"]] == WAY
+    assert demo.left(said["topology"]["name"]) == []
+
+
+def test_demo_of_the_mesh_names_who_called_whom(files: Path) -> None:
+    require_envoy()
+    out, _ = Demo(files, "--json", "--requests", "8").end()
+    series = {
+        (each["node"], each["kind"]): (each["source"], each["destination"], each["service"])
+        for each in json.loads(out)["series"]
+    }
+    ends = {
+        stop: (source["workload"], destination["workload"], service)
+        for stop, (source, destination, service) in series.items()
+    }
+    assert ends == {
+        ("n1", "rx"): ("masqueraded", "productpage-v1", "bookinfo/productpage"),
+        ("n1", "local"): ("productpage-v1", "details-v1", "bookinfo/details"),
+        ("n1", "tx"): ("productpage-v1", "reviews-v1", "bookinfo/reviews"),
+        ("n2", "rx"): ("productpage-v1", "reviews-v1", ""),
+        ("n2", "local"): ("reviews-v1", "ratings-v1", "bookinfo/ratings"),
+    }
+
+
+def test_demo_window_before_the_sidecars_context_finds_none_and_says_why(files: Path) -> None:
+    require_envoy()
+    demo = Demo(files, "--json", "--requests", "20", "--window", "200")
+    out, err = demo.end()
+    assert demo.process.returncode == 1
+    assert err == (
+        "overhop: demo: bookinfo, w3c: 0 of 20 requests have all their hops; in 80 of 100 hops the 200 bytes"
+        " searched (--window) hold no context: a sidecar writes it behind all other headers, here at byte"
+        " 329\n"
+    )
+    said = json.loads(out)
+    assert (said["requests"], said["traces_found"]) == (20, 0)
+    assert [sight["with_context"] for sight in said["sights"]] == [20, 0, 0, 0, 0]
+    assert [sight["window_exceeded"] for sight in said["sights"]] == [0, 20, 20, 20, 20]
+    assert said["imbalances"]["total"] == IDENTITIES_HOLD
+
+
+def test_demo_that_serves_keeps_tracing_until_ctrl_c(files: Path) -> None:
+    require_envoy()
+    demo = Demo(files, "--json", "--requests", "8", "--serve")
+    line = demo.process.stdout.readline() if demo.process.stdout else ""
+    invited = json.loads(line)["invitation"]
+    lab = demo.lab()
+    answer = subprocess.run(invited["outside"], shell=True, capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith('{"service":"productpage"')
+    argv = (sys.executable, "-m", "overhop", "trace", invited["trace_id"], "--store", invited["store"])
+    trace = subprocess.run([*argv, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [(hop["node"], hop["kind"]) for hop in json.loads(trace.stdout)["hops"]] == WAY
+    os.killpg(demo.process.pid, signal.SIGINT)
+    assert demo.end() == ("", "")
+    assert demo.process.returncode == 0
+    assert demo.left(lab) == []
+
+
+def test_demo_without_envoy_is_one_line_with_what_to_do(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERHOP_ENVOY", "/nonexistent/envoy")
+    demo = Demo(files)
+    out, err = demo.end()
+    assert (demo.process.returncode, out) == (1, "")
+    assert err == (
+        "overhop: OVERHOP_ENVOY=/nonexistent/envoy: no such program: name an Envoy or unset it; "
+        "or run the demo without sidecars: --no-sidecar\n"
+    )
+
+
+def test_demo_with_a_store_leaves_its_hops_there(
+    files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = tmp_path_factory.mktemp("kept") / "store"
+    demo = Demo(files, "--json", "--no-sidecar", "--requests", "16", "--store", str(store))
+    out, err = demo.end()
+    assert (demo.process.returncode, err) == (0, "")
+    said = json.loads(out)
+    assert said["stored"]["path"] == str(store)
+    argv = (sys.executable, "-m", "overhop", "trace", said["trace"]["trace_id"], "--store", str(store))
+    trace = subprocess.run([*argv, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(trace.stdout)["hops"] == said["trace"]["hops"]
+
+
+def test_demo_without_sidecars_finds_every_request_and_leaves_nothing(files: Path) -> None:
+    demo = Demo(files, "--json", "--no-sidecar", "--requests", "80")
     out, err = demo.end()
     assert (demo.process.returncode, err) == (0, "")
     said = json.loads(out)
@@ -110,7 +218,7 @@ def test_two_demos_at_once_in_text_find_every_request(files: Path) -> None:
     places = [files / "one", files / "two"]
     for place in places:
         place.mkdir()
-    demos = [Demo(place, "--requests", "32", "--window", "512") for place in places]
+    demos = [Demo(place, "--no-sidecar", "--requests", "32", "--window", "512") for place in places]
     for demo in demos:
         out, err = demo.end()
         assert (demo.process.returncode, err) == (0, "")
@@ -123,6 +231,7 @@ def test_two_demos_at_once_in_text_find_every_request(files: Path) -> None:
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_demo_ended_by_a_signal_leaves_nothing(files: Path, number: signal.Signals, code: int) -> None:
+    require_envoy()
     demo = Demo(files)
     wait_until(lambda: len(demo.agents()) == 2, "both agents started", AGENTS_START_S)
     lab = demo.lab()
@@ -133,7 +242,7 @@ def test_demo_ended_by_a_signal_leaves_nothing(files: Path, number: signal.Signa
 
 
 def test_demo_whose_agent_is_killed_says_so_and_leaves_nothing(files: Path) -> None:
-    demo = Demo(files, "--json")
+    demo = Demo(files, "--json", "--no-sidecar")
     wait_until(lambda: len(demo.agents()) == 2, "both agents started", AGENTS_START_S)
     lab = demo.lab()
     os.kill(demo.agents()[0], signal.SIGKILL)
@@ -147,7 +256,7 @@ def test_demo_whose_agent_is_killed_says_so_and_leaves_nothing(files: Path) -> N
 
 def test_demo_without_bcc_is_one_line_of_the_agent(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERHOP_BCC_PYTHON", "/nonexistent/python3")
-    demo = Demo(files)
+    demo = Demo(files, "--no-sidecar")
     out, err = demo.end()
     assert (demo.process.returncode, out) == (1, "")
     assert "/nonexistent/python3" in err

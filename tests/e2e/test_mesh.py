@@ -11,19 +11,11 @@ from overhop.lab import Lab, LabError
 from overhop.lab.envoy import EnvoyMissingError, find_envoy
 from overhop.lab.mesh import Mesh, bookinfo
 from overhop.lab.options import CNIS, Cni
+from tests.e2e.envoy import require_envoy
 from tests.kernel.leaks import wait_until
-from tests.require import require, require_commands, require_root
+from tests.require import require_commands, require_root
 
 SPANS_LATE_S = 15.0
-
-
-def require_envoy() -> None:
-    """Skip (CI: fail) unless there is an Envoy."""
-    try:
-        found = bool(find_envoy())
-    except EnvoyMissingError:
-        found = False
-    require(found, "Envoy (run ./dev setup)")
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,8 @@
 """What it costs the agent to store rows: `./dev bench append [--json]`.
 
 Appends of 500 summary rows (200 to 4,000 hops each) and of 1,000 samples into a store in the temporary
-directory. The cost is CPU time of the process, fsync's thread included; caches are made cold before each append,
-as they are for an agent that sleeps between polls. Aim: 10 ms each.
+directory. The cost is CPU time of the process, fsync's thread included; caches are made cold before each
+append, as they are for an agent that sleeps between polls. Aim: 10 ms each.
 """
 
 import argparse

@@ -286,3 +286,37 @@ def test_demo_not_as_root_is_one_line_with_what_to_do(files: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "overhop: lab: network namespaces need root: run it with sudo\n"
+
+
+def test_demo_killed_while_it_serves_is_removed_by_clean(files: Path) -> None:
+    require_envoy()
+    demo = Demo(files, "--json", "--requests", "4", "--serve")
+    line = demo.process.stdout.readline() if demo.process.stdout else ""
+    pods = json.loads(line)["topology"]["nodes"][0]["vports"]
+    inside = (Path("/run/netns") / pods[0]["netns"]).stat().st_ino
+    assert len(processes_of(inside)) == 2, "the application and its sidecar"
+    lab = demo.lab()
+    demo.process.kill()
+    demo.end()
+    clean = subprocess.run(
+        [sys.executable, "-m", "overhop", "clean", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert lab in clean.stdout
+    assert processes_of(inside) == []
+    wait_until(lambda: [each for each in demo.left(lab) if not each.startswith("overhop-demo-")] == [], lab)
+
+
+def processes_of(netns_inode: int) -> list[int]:
+    """Pids inside a network namespace."""
+    found = []
+    for pid, _ in commands():
+        try:
+            if Path(f"/proc/{pid}/ns/net").stat().st_ino == netns_inode:
+                found.append(pid)
+        except OSError:
+            continue
+    return found

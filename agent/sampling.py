@@ -176,7 +176,7 @@ def trace_hashes(records: Records) -> npt.NDArray[np.uint64]:
     if has_no_context.any():
         pairs = words[:, 10] & ~_LOW_HALF | words[:, 11] & _LOW_HALF
         high = np.where(has_no_context, pairs, high)
-        low = np.where(has_no_context, pairs, low)
+        low = np.where(has_no_context, np.uint64(0), low)
     return (low ^ high * _MIX_HIGH) * _MIX
 
 

@@ -2,9 +2,10 @@
 """What one node knows of itself, put together: interfaces, vports, overlay, NAT, kernel, agent. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.plan import Plan
+from agent.plan_names import NamesPlan
 from collector.node.abilities import Abilities
 from collector.node.links import OVERLAY_KINDS, Link, Network
 from collector.node.nat import NatRules
@@ -100,7 +101,7 @@ def inventory_of(node: str, plan: Plan, nic_problem: str, found: Readings) -> In
         vports=tuple(_vport(link, plan) for link in links if _role(link, plan) == "vport"),
         overlays=tuple(_overlay(link, links) for link in links if link.kind in OVERLAY_KINDS),
         offloads=found.network.offloads,
-        nat=found.nat,
+        nat={family: _named(rules, plan.names) for family, rules in found.nat.items()},
         abilities=found.abilities,
         agent=found.agent,
     )
@@ -140,3 +141,18 @@ def _vport(link: Link, plan: Plan) -> Vport:
 def _overlay(link: Link, links: Sequence[Link]) -> Overlay:
     over = next((one.name for one in links if link.lower_ifindex and one.ifindex == link.lower_ifindex), "")
     return Overlay(link.name, link.kind, link.overlay_id, link.overlay_port, link.mtu_bytes, over)
+
+
+def _named(rules: NatRules, names: NamesPlan) -> NatRules:
+    """Services that no comment names are called as the plan does."""
+    by_address: dict[tuple[str, int], str] = {}
+    for one in names.services:
+        name = f"{one.namespace}/{one.name}" if one.namespace else one.name
+        by_address |= {(str(address), one.port): name for address in one.addresses}
+        if one.node_port is not None:
+            by_address["", one.node_port] = name
+    services = (
+        replace(each, name=each.name or by_address.get((each.address, each.port), ""))
+        for each in rules.services
+    )
+    return replace(rules, services=tuple(services))

@@ -11,8 +11,10 @@ from collector.node.abilities import Abilities
 from collector.node.nat import NatRules, Service
 from overhop.hops_view import plain
 from overhop.inventory import Inventory
-from overhop.text import listed, printable
+from overhop.text import counted, listed, printable
 
+WIDE_COLUMNS = 80
+"""From this width on, services show whose source is translated."""
 _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 _MASQUERADES = {"always": "always", "outside": "if not from a pod", "": ""}
 
@@ -25,7 +27,7 @@ def render(inventory: Inventory, width: int) -> RenderableType:
         *_section("interfaces", ("name", "kind", "role", "mtu", "addresses"), _interfaces(inventory)),
         *_section("vports", ("interface", "pod", "workload", "addresses"), _vports(inventory)),
         *_section("overlay", ("device", "kind", "vni", "port", "mtu", "over"), _overlays(inventory)),
-        *(line for family, rules in inventory.nat.items() for line in _nat(_FAMILIES[family], rules)),
+        *(line for family, rules in inventory.nat.items() for line in _nat(_FAMILIES[family], rules, width)),
     )
 
 
@@ -47,7 +49,7 @@ def agent_line(inventory: Inventory) -> str:
         return "agent  none runs in this network namespace"
     if not agent.answers:
         return f"agent  {agent.pid} runs here, and does not answer"
-    return f"agent  {agent.pid} traces {', '.join(agent.nic)} and {agent.vports} vports"
+    return f"agent  {agent.pid} traces {', '.join(agent.nic)} and {counted(agent.vports, 'vport')}"
 
 
 def kernel_line(abilities: Abilities) -> str:
@@ -58,7 +60,8 @@ def kernel_line(abilities: Abilities) -> str:
     return f"{abilities.kernel_release} {abilities.machine} · {' · '.join(said)} · {capabilities}"
 
 
-Cells = tuple[str, ...]
+Cells = tuple[str | tuple[str, ...], ...]
+"""What is in each column; several texts are lines of one cell."""
 
 
 def _section(title: str, heads: Sequence[str], rows: Sequence[Cells]) -> Iterator[RenderableType]:
@@ -70,8 +73,13 @@ def _section(title: str, heads: Sequence[str], rows: Sequence[Cells]) -> Iterato
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
+        table.add_row(*map(_cell, row))
     yield table
+
+
+def _cell(content: str | tuple[str, ...]) -> Text:
+    lines = (content,) if isinstance(content, str) else content
+    return Text("\n".join(map(printable, lines)), overflow="fold")
 
 
 def _interfaces(inventory: Inventory) -> list[Cells]:
@@ -113,22 +121,21 @@ def _overlays(inventory: Inventory) -> list[Cells]:
     ]
 
 
-def _nat(family: str, rules: NatRules) -> Iterator[RenderableType]:
+def _nat(family: str, rules: NatRules, width: int) -> Iterator[RenderableType]:
     if not rules.read:
         yield Text(f"\n{family} NAT", style="bold")
         yield Text(f"  not read: {printable(rules.reason)}", style="yellow")
         return
-    services = [_service(service) for service in rules.services]
-    yield from _section(
-        f"{family} services", ("service", "kind", "called", "goes to", "masquerade"), services
-    )
+    heads = ("service", "kind", "called", "goes to", "masquerade")[: 5 if width >= WIDE_COLUMNS else 4]
+    services = [_service(service)[: len(heads)] for service in rules.services]
+    yield from _section(f"{family} services", heads, services)
     masquerades = [(each.chain, each.when or "everything", each.to or "-") for each in rules.masquerades]
     if masquerades:
         yield from _section(f"{family} sources translated", ("chain", "when", "to"), masquerades)
     if rules.reason:
         yield Text(f"partly read: {printable(rules.reason)}", style="yellow")
     if rules.not_understood:
-        yield Text(f"{rules.not_understood} rules not understood:", style="yellow")
+        yield Text(f"{counted(rules.not_understood, 'rule')} not understood:", style="yellow")
         yield from (Text(f"  {printable(example)}", overflow="fold") for example in rules.examples)
 
 
@@ -143,11 +150,12 @@ def _service(service: Service) -> Cells:
         service.name or "-",
         service.kind,
         f"{called or 'any node'}:{service.port or 'any'}",
-        ", ".join(backends),
+        tuple(backends),
         _MASQUERADES[service.masquerade],
     )
 
 
 def _endpoint(address: str, port: int) -> str:
-    shown = f"[{address}]" if ":" in address else address
-    return f"{shown}:{port}" if port else shown
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

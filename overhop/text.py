@@ -64,6 +64,11 @@ def microseconds(value_us: float | None) -> str:
     return f"{value_us:.1f}" if value_us >= 10 else f"{value_us:.2f}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 hop`, `2 hops`"""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """`a, b, c and 12 more`"""
     if len(names) <= most:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from insight.stored_trace import NodeShare, NodeState, Trace
 from insight.trace import End, TraceHop, Wire
-from overhop.text import columns_of, listed, microseconds, padded, printable, shortened
+from overhop.text import columns_of, counted, listed, microseconds, padded, printable, shortened
 
 WIDE_COLUMNS = 100
 """From this width on, the ends of a hop stand beside its bar; below, under it."""
@@ -48,7 +48,7 @@ def summary(hops: Sequence[TraceHop]) -> str:
     inside_us = sum(hop.latency_ns for hop in hops) / 1000
     nodes = [_name(node) for node in dict.fromkeys(hop.node for hop in hops)]
     return (
-        f"{began:%Y-%m-%d %H:%M:%S.%f} UTC · {len(hops)} {'hop' if len(hops) == 1 else 'hops'} on "
+        f"{began:%Y-%m-%d %H:%M:%S.%f} UTC · {counted(len(hops), 'hop')} on "
         f"{listed(nodes)} · {microseconds(lasted_us)} µs, {microseconds(inside_us)} µs of them in hops"
     )
 

@@ -20,7 +20,7 @@ from store.layout import (
     temporary_name,
     visible,
 )
-from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, is_damaged, joined
+from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, is_damaged, joined, reason
 from store.query import StoreError
 from store.schema import TABLES, Table
 from store.segment import Frame, SegmentReader, is_held
@@ -111,7 +111,7 @@ class _Directory:
                 return
             self._merge_due(inputs, files)
         except _Failures as error:
-            self._fail(str(error))
+            self._fail(reason(error))
             return
         if self._error:
             _log.warning("%s: compacting works again", self._path)
@@ -176,7 +176,7 @@ class _Directory:
         return Input(entry, 0, 0, 0, is_ready=False)  # keeps its place: no file is made that would cover it
 
     def _leave(self, entry: Entry, error: Exception) -> None:
-        _log.error("%s: %s: left as it is", self._path / entry.name, error)
+        _log.error("%s: %s: left as it is", self._path / entry.name, reason(error))
         self._unreadable.add(entry)
 
     def _parquet(self, entry: Entry, files: ParquetFiles) -> Input | None:
@@ -186,7 +186,7 @@ class _Directory:
         except DuckError as error:
             if not is_damaged(path, error):
                 raise
-            self._set_aside(entry.name, str(error))
+            self._set_aside(entry.name, reason(error))
             return None
         return Input(entry, facts.first_ns, facts.last_ns, path.stat().st_size)
 
@@ -199,8 +199,8 @@ class _Directory:
             raise StoreError(f"its columns are not those of {self._table.name}")
         if header:
             return Input(entry, header.first_ns, header.first_ns, path.stat().st_size, is_ready)
-        reason = damages[0].reason if damages else "it ends within its header"
-        self._set_aside(entry.name, reason)
+        why = damages[0].reason if damages else "it ends within its header"
+        self._set_aside(entry.name, why)
         return None
 
     # ---- merging --------------------------------------------------------------------------------
@@ -308,10 +308,10 @@ class _Directory:
                 files.check(path)
             except DuckError as error:
                 if is_damaged(path, error):
-                    self._set_aside(entry.name, str(error))
+                    self._set_aside(entry.name, reason(error))
 
-    def _set_aside(self, name: str, reason: str) -> None:
-        _log.error("%s: %s: set aside as %s%s", self._path / name, reason, name, BAD)
+    def _set_aside(self, name: str, why: str) -> None:
+        _log.error("%s: %s: set aside as %s%s", self._path / name, why, name, BAD)
         (self._path / name).rename(self._path / (name + BAD))
 
     def _keep_copy(self, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from store.combined import combined
-from store.conditions import of_hops, of_trace, only, within
+from store.conditions import Condition, of_hops, of_trace, only, within
 from store.intervals import tables_for
 from store.layout import Entry, check_store
 from store.query import Columns, Span, StoreError, TraceId, Where
@@ -123,12 +123,18 @@ class EmbeddedStore:
         return None, None
 
     def _end(self, directory: Path, entries: Sequence[Entry], at: int) -> _End | None:
-        wanted = Wanted(HOP_SAMPLE, ("time", "node", "kept_shift"))
+        """The row at 0 or -1 of the first of the entries that has one."""
         for entry in entries:
+            wanted = Wanted(HOP_SAMPLE, ("time", "node", "kept_shift"), self._end_only(directory, entry, at))
             rows = _in_order(self._reader.read_files(wanted, [(directory, entry)]))
             if len(rows["time"]):
                 return _End(str(rows["node"][at]), int(rows["time"][at]), int(rows["kept_shift"][at]))
         return None
+
+    def _end_only(self, directory: Path, entry: Entry, at: int) -> list[Condition]:
+        """Of a Parquet file one row group is to be read, not all."""
+        facts = self._reader.scanner().facts(directory / entry.name) if entry.is_parquet else None
+        return [only("time", "=", (facts.first_ns, facts.last_ns)[at])] if facts else []
 
 
 def _names(columns: Sequence[str] | None, table: Table) -> Sequence[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from store.batch import Labels, Numbers
 from store.layout import FORMAT_VERSION
 from store.query import StoreError
-from store.schema import SCHEMA_VERSION, TEXT, Table
+from store.schema import HOP_SAMPLE, SCHEMA_VERSION, TEXT, Table
 
 DuckError: Final = duckdb.Error
 SQL_TYPES: Final = {
@@ -25,12 +25,16 @@ SQL_TYPES: Final = {
     "u1": "UTINYINT",
     TEXT: "VARCHAR",
 }
-ROW_GROUP_ROWS: Final = 30_720
+SAMPLES_IN_GROUP: Final = 30_720
 """15 of DuckDB's vectors; with 20 of them a merge of samples passes the writer's memory (docs/store.md)."""
+SUMMARIES_IN_GROUP: Final = 8_192
+"""They have twice as many columns, and histograms as text."""
+SLOW_SHARE: Final = 64
+"""One in so many samples of a file, at least a row group, lie at its begin as the slowest."""
 CHUNK_ROWS: Final = 16_384
 """Rows that become one part, and that lie in memory as numpy arrays meanwhile."""
 
-_PARQUET: Final = f"format parquet, compression zstd, parquet_version v2, row_group_size {ROW_GROUP_ROWS}"
+_PARQUET: Final = "format parquet, compression zstd, parquet_version v2"
 _READ_BYTES: Final = 1 << 20
 _ROWS: Final = "rows_in_memory"
 
@@ -96,16 +100,25 @@ class ParquetFiles:
         time = arrays["time"]
         facts = Facts(int(time[0]), int(time[-1]), len(time))
         with self._registered(arrays):
-            self._copy(f"SELECT {', '.join(chosen)} FROM {_ROWS}", texts, path, facts)
+            self._copy(table, f"SELECT {', '.join(chosen)} FROM {_ROWS}", texts, path, facts)
         return facts
 
     def merge(self, table: Table, inputs: Sequence[Path], path: Path) -> Facts:
-        """The rows of all files, given in order of time, as one. Raises StoreError if rows got lost."""
+        """The rows of all files, given in order of time, as one. Raises StoreError if rows got lost.
+
+        They stay in order of time, but the slowest samples come first: whoever asks for the slowest reads few
+        row groups, because each says what its greatest latency is.
+        """
         each = [self.facts(source) for source in inputs]
         facts = Facts(each[0].first_ns, each[-1].last_ns, sum(one.rows for one in each))
-        names = ", ".join(quoted(column.name) for column in table.columns)
-        sources = {"inputs": [str(source) for source in inputs]}
-        written = self._copy(f"SELECT {names} FROM read_parquet($inputs)", sources, path, facts)
+        parameters: dict[str, object] = {"inputs": [str(source) for source in inputs]}
+        query = (
+            f"SELECT {', '.join(quoted(column.name) for column in table.columns)} FROM read_parquet($inputs)"
+        )
+        if table is HOP_SAMPLE and facts.rows > SAMPLES_IN_GROUP:
+            slow = f"latency_ns >= {self._slow_ns(parameters, facts.rows)}::UINTEGER"
+            query = f"{query} WHERE {slow} UNION ALL {query} WHERE NOT ({slow})"
+        written = self._copy(table, query, parameters, path, facts)
         if written != facts.rows:
             raise StoreError(f"merge into {path}: {written} rows of {facts.rows} came out: the inputs stay")
         return facts
@@ -120,7 +133,16 @@ class ParquetFiles:
             "SELECT bit_xor(hash(each)) FROM read_parquet($path) each", {"path": str(path)}
         ).fetchall()
 
-    def _copy(self, query: str, parameters: Mapping[str, object], path: Path, facts: Facts) -> int:
+    def _slow_ns(self, inputs: Mapping[str, object], rows: int) -> int:
+        """The latency from which on a sample is among the slowest."""
+        share = 1 - max(SAMPLES_IN_GROUP / rows, 1 / SLOW_SHARE)
+        query = f"SELECT approx_quantile(latency_ns, {share:.6f}) FROM read_parquet($inputs)"
+        row = self._duckdb.execute(query, inputs).fetchone()
+        return int(row[0]) if row else 0
+
+    def _copy(
+        self, table: Table, query: str, parameters: Mapping[str, object], path: Path, facts: Facts
+    ) -> int:
         about = {
             "format": FORMAT_VERSION,
             "schema": SCHEMA_VERSION,
@@ -129,7 +151,8 @@ class ParquetFiles:
             "rows": facts.rows,
         }
         kept = ", ".join(f"{name}: '{int(value)}'" for name, value in about.items())
-        statement = f"COPY ({query}) TO $to ({_PARQUET}, kv_metadata {{{kept}}})"
+        group = SUMMARIES_IN_GROUP if table.interval_s else SAMPLES_IN_GROUP
+        statement = f"COPY ({query}) TO $to ({_PARQUET}, row_group_size {group}, kv_metadata {{{kept}}})"
         row = self._duckdb.execute(statement, {**parameters, "to": str(path)}).fetchone()
         return int(row[0]) if row else 0
 
@@ -159,6 +182,11 @@ def read_facts(connection: duckdb.DuckDBPyConnection, path: Path | str) -> Facts
             f"{FORMAT_VERSION}, schema {SCHEMA_VERSION}: use the overhop that wrote it"
         )
     return facts
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line; DuckDB adds advice that is none for our users."""
+    return str(error).split("\n", 1)[0]
 
 
 def is_damaged(path: Path, error: Exception) -> bool:

@@ -95,7 +95,9 @@ class RowReader:
         found = Found(wanted)
         for path in segments:
             self._read_segment(found, path)
-        return joined_rows(wanted, [*found.parts, *([self._scan(wanted, parquet)] if parquet else [])])
+        return joined_rows(
+            wanted, [*found.parts, *([self.scanner().scan(wanted, parquet)] if parquet else [])]
+        )
 
     def _files(self, directories: Iterable[Path]) -> list[tuple[Path, Entry]]:
         found: list[tuple[Path, Entry]] = []
@@ -106,12 +108,13 @@ class RowReader:
                 continue
         return found
 
-    def _scan(self, wanted: Wanted, paths: Sequence[Path]) -> Rows:
+    def scanner(self) -> "Scanner":
+        """For Parquet files; imports DuckDB."""
         from store.scan import Scanner
 
         if not self._scanner:
             self._scanner = Scanner(self._store, self._problem)
-        return self._scanner.scan(wanted, paths)
+        return self._scanner
 
     def _read_segment(self, found: "Found", path: Path) -> None:
         try:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import duckdb
 
-from store.conditions import Condition, Test, always
-from store.parquet import SQL_TYPES, connect, quoted
+from store.conditions import Condition, Test, always, only
+from store.parquet import SQL_TYPES, Facts, connect, quoted, read_facts, reason
+from store.query import StoreError
 from store.reading import Rows, Wanted, joined_rows
 from store.schema import Table
 
@@ -34,24 +35,46 @@ class Scanner:
         except duckdb.Error:
             return joined_rows(wanted, [rows for path in paths for rows in self._alone(wanted, path)])
 
+    def facts(self, path: Path) -> Facts | None:
+        """What the file says of itself; None: it cannot be read. Raises FileNotFoundError if it is gone."""
+        try:
+            return read_facts(self._duckdb, self._reachable(path))
+        except (duckdb.Error, StoreError) as error:
+            path.stat()
+            self._problem(f"{path}: {reason(error)}")
+            return None
+
     def _alone(self, wanted: Wanted, path: Path) -> list[Rows]:
         try:
             return [self._query(wanted, [path])]
         except duckdb.Error as error:
             path.stat()
-            self._problem(f"{path}: {str(error).splitlines()[0]}")
+            self._problem(f"{path}: {reason(error)}")
             return []
 
     def _query(self, wanted: Wanted, paths: Sequence[Path]) -> Rows:
-        where, parameters = _sql(wanted.conditions, wanted.table)
+        files = [self._reachable(path) for path in paths]
+        conditions = wanted.conditions
+        if wanted.slowest is not None:
+            conditions = [*conditions, only("latency_ns", ">=", self._floor_ns(wanted, files))]
+        where, parameters = _sql(conditions, wanted.table)
         names = ", ".join(map(quoted, wanted.columns))
-        order = "" if wanted.slowest is None else f" ORDER BY latency_ns DESC, time LIMIT {wanted.slowest:d}"
-        files = [
-            f"/proc/self/fd/{self._descriptor}/{path.relative_to(self._store).as_posix()}" for path in paths
-        ]
-        query = f"SELECT {names} FROM read_parquet($files) WHERE {where}{order}"
+        query = f"SELECT {names} FROM read_parquet($files) WHERE {where}"
         found = self._duckdb.execute(query, {**parameters, "files": files}).fetchnumpy()
         return {name: found[name] for name in wanted.columns}
+
+    def _floor_ns(self, wanted: Wanted, files: Sequence[str]) -> int:
+        """The least latency of the slowest: from one column; of the others few row groups are read then."""
+        where, parameters = _sql(wanted.conditions, wanted.table)
+        query = (
+            f"SELECT min(latency_ns) FROM (SELECT latency_ns FROM read_parquet($files) WHERE {where} "
+            f"ORDER BY latency_ns DESC LIMIT {wanted.slowest:d})"
+        )
+        row = self._duckdb.execute(query, {**parameters, "files": files}).fetchone()
+        return int(row[0]) if row and row[0] is not None else 0
+
+    def _reachable(self, path: Path) -> str:
+        return f"/proc/self/fd/{self._descriptor}/{path.relative_to(self._store).as_posix()}"
 
 
 def _sql(conditions: Sequence[Condition], table: Table) -> tuple[str, dict[str, int | str]]:

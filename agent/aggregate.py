@@ -150,8 +150,10 @@ class Aggregator:
         places = self._place_of.take(codes, mode="clip")
         missing = places == _NO_PLACE
         if missing.any():
-            for code in np.unique(codes[missing]).tolist():
-                self._place_of[code] = self._open.place(names.series[names.series_of[code]])
+            new = np.unique(codes[missing])
+            present, groups = np.unique(names.series_of[new], return_inverse=True)
+            found = [self._open.place(names.series[number]) for number in present.tolist()]
+            self._place_of[new] = np.array(found, np.intp)[groups]
             places = self._place_of.take(codes, mode="clip")
         return places
 

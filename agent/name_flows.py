@@ -11,19 +11,23 @@ import numpy.typing as npt
 from agent.name_history import FOREVER_NS
 from agent.name_tables import Flow
 from agent.records import Records, words_of
-from bpf.record import Quality
+from bpf.record import RECORD, Quality
 
 Words = npt.NDArray[np.uint64]
 MAX_FLOWS = 20_000
 """Then the table is emptied: 1.3 MB of flows, 0.6 MB besides."""
 
 _DNAT, _SNAT = Quality.DNAT.value, Quality.SNAT.value  # and-ing flags takes a microsecond
-_ADDRESSES = slice(4, 10)
-_IFINDEXES = 12
-_PORTS = 14
-_MARKS = 15
-_DNAT_BIT = np.uint64(56 + 3)
-_MARKS_MASK = np.uint64((_DNAT | _SNAT) << 24 | 0xFFFF)
+_RECORD_ADDRESSES = np.dtype(
+    {"names": ["addresses"], "formats": ["V48"], "offsets": [32], "itemsize": RECORD.itemsize}
+)
+_KEY_ADDRESSES = np.dtype({"names": ["addresses"], "formats": ["V48"], "offsets": [0], "itemsize": 64})
+"""Three addresses copied as one: half the time of six words."""
+_IFINDEXES = 12  # of the words of a record
+_MARKS = 31  # of its halves: kind_message, encap_context, trace_flags, quality
+_DPORT_BEFORE = 59  # of its quarters
+_DNAT_MARK = np.uint32(_DNAT << 24)
+_MARKS_MASK = np.uint32((_DNAT | _SNAT) << 24 | 0xFFFF)
 _FACTORS = np.array(
     [
         0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F,
@@ -41,12 +45,12 @@ _NO_FLOW = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 def flow_keys(records: Records, out: Words) -> Words:
     """The flow of each record, as a row of eight words; the first rows of `out`."""
     words, keys = words_of(records), out[: len(records)]
-    keys[:, :6] = words[:, _ADDRESSES]
+    halves, key_halves = words.view(np.uint32), keys.view(np.uint32)
+    keys.view(_KEY_ADDRESSES)["addresses"] = words.view(_RECORD_ADDRESSES)["addresses"]
     keys[:, 6] = words[:, _IFINDEXES]
-    marks, ports = words[:, _MARKS], words[:, _PORTS]
-    has_dnat = marks >> _DNAT_BIT & np.uint64(1)
-    keys[:, 7] = marks >> np.uint64(32) & _MARKS_MASK
-    keys[:, 7] |= (ports >> np.uint64(48)) * has_dnat << np.uint64(32)
+    marks = np.ascontiguousarray(halves[:, _MARKS])
+    np.bitwise_and(marks, _MARKS_MASK, out=key_halves[:, 14])
+    np.multiply(words.view(np.uint16)[:, _DPORT_BEFORE], (marks & _DNAT_MARK) != 0, out=key_halves[:, 15])
     return keys
 
 
@@ -142,8 +146,11 @@ class FlowTable:
         self._latest_since_ns = max(self._latest_since_ns, since_ns)
         self._first_until_ns = min(self._first_until_ns, until_ns)
 
-    def keep_valid(self, first_ns: int, last_ns: int) -> None:
-        """Forget flows whose names do not hold for all of that time."""
+    def keep_valid(self, times_ns: Words) -> None:
+        """Forget flows whose names do not hold at all of these times."""
+        if not self._latest_since_ns and self._first_until_ns == FOREVER_NS:
+            return
+        first_ns, last_ns = int(times_ns.min()), int(times_ns.max())
         if self._latest_since_ns <= first_ns and last_ns < self._first_until_ns:
             return
         since_ns, until_ns = self._since_ns[1 : self._used], self._until_ns[1 : self._used]

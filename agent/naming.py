@@ -35,8 +35,10 @@ class Namer:
         self._tables = NameTables()
         self._flows = FlowTable(CHUNK)
         self._keys = np.empty((CHUNK, 8), np.uint64)
-        self._hops = np.zeros(0, np.int64)
-        self._totals = {"names_renumbered": 0} | dict.fromkeys(_COUNTED, 0)
+        self._marks: list[tuple[str, ...]] = []
+        """The counters in which a hop of each code counts."""
+        self._is_marked = np.zeros(0, np.bool_)
+        self._totals = dict.fromkeys((*_COUNTED, "names_renumbered"), 0)
 
     def update(
         self, plan: Plan, links: Sequence[Link], now_mono_ns: int, own: Collection[Address] = ()
@@ -51,9 +53,7 @@ class Namer:
     def codes(self, records: Records) -> Codes:
         """The number of each record's names in `names`."""
         found = self._all_codes(records)
-        hops = np.bincount(found, minlength=len(self.names))
-        hops[: len(self._hops)] += self._hops
-        self._hops = hops
+        self._count(found)
         return found
 
     def rows(self, records: Records) -> list[Row]:
@@ -62,11 +62,7 @@ class Namer:
 
     def counters(self) -> dict[str, int]:
         """Hops with an end or a service that is unknown or ambiguous, and how often tables were emptied."""
-        return {
-            **{name: self._totals[name] + hops for name, hops in self._counted().items()},
-            "flows_rebuilt": self._flows.rebuilt,
-            "names_renumbered": self._totals["names_renumbered"],
-        }
+        return self._totals | {"flows_rebuilt": self._flows.rebuilt}
 
     def _all_codes(self, records: Records) -> Codes:
         if len(self.names) >= MAX_NAMES:
@@ -79,7 +75,7 @@ class Namer:
 
     def _codes(self, records: Records) -> Codes:
         times = records["second_ns"]
-        self._flows.keep_valid(int(times.min()), int(times.max()))
+        self._flows.keep_valid(times)
         keys = flow_keys(records, self._keys)
         hashes = hashes_of(keys)
         codes, unknown = self._flows.find(keys, hashes)
@@ -119,20 +115,22 @@ class Namer:
         self._flows.add(key, hash_, code, named.since_ns, named.until_ns)
         return code, named.since_ns, named.until_ns
 
+    def _count(self, codes: Codes) -> None:
+        """Counts the hops whose names are not what they should be; in most batches there are none."""
+        if len(self._marks) < len(self.names):
+            new = [_marks(row) for row in self.names.rows[len(self._marks) :]]
+            self._marks += new
+            self._is_marked = np.concatenate([self._is_marked, np.array([bool(marks) for marks in new])])
+        hops = np.bincount(codes[self._is_marked.take(codes)])
+        for code in np.flatnonzero(hops).tolist():
+            for name in self._marks[code]:
+                self._totals[name] += int(hops[code])
+
     def _renumber(self) -> None:
-        for name, hops in self._counted().items():
-            self._totals[name] += hops
         self._totals["names_renumbered"] += 1
-        self._hops = np.zeros(0, np.int64)
+        self._marks, self._is_marked = [], self._is_marked[:0]
         self.names = Names()
         self._flows.clear()
-
-    def _counted(self) -> dict[str, int]:
-        counted = dict.fromkeys(_COUNTED, 0)
-        for row, hops in zip(self.names.rows, self._hops.tolist(), strict=False):
-            for name in _marks(row):
-                counted[name] += hops
-        return counted
 
 
 _KINDS = {kind.value: kind.label for kind in Kind}
@@ -149,7 +147,7 @@ def _label(labels: dict[int, str], number: int) -> str:
     return labels.get(number, str(number))
 
 
-def _marks(row: tuple[str, ...]) -> list[str]:
+def _marks(row: tuple[str, ...]) -> tuple[str, ...]:
     """Which counters a hop of these names counts in."""
     source, destination, service = (row[_SRC_NS], row[_SRC]), (row[_DST_NS], row[_DST]), row[_SERVICE]
     unknown, ambiguous = ("", UNKNOWN.workload), ("", AMBIGUOUS.workload)
@@ -159,7 +157,7 @@ def _marks(row: tuple[str, ...]) -> list[str]:
         "unknown_service": service == UNKNOWN_SERVICE,
         "ambiguous": ambiguous in (source, destination) or service == AMBIGUOUS_SERVICE,
     }
-    return [name for name, counts in is_counted.items() if counts]
+    return tuple(name for name, counts in is_counted.items() if counts)
 
 
 def _distinct(keys: Words, hashes: Words) -> tuple[Codes, Codes]:

@@ -16,6 +16,8 @@ from store.schema import HOP_SAMPLE
 TARGET_PER_S = 1_000
 BURST = 4_000
 """What was not used of the target is saved up to here, so that a short burst is kept whole."""
+MAX_LATE_S = 4.0
+"""How late rows may be taken before hops are shed for it: 8,000 wait then, 1.2 MB."""
 MAX_SHIFT = 20
 TAILS = 3
 """How many of the slowest hops of a series are kept besides, per interval."""
@@ -64,12 +66,14 @@ class Sampler:
 
     def add(self, records: Records, codes: Codes, places: Codes, names: Names) -> None:
         """Looks at named records; `places` of their series, as Aggregator.add returns them."""
+        if not len(records):
+            return
         self._seen += len(records)
         batch = _Kept(records, codes, places, names)
         chosen = batch.take(self._kept_rows(records)) if self.shift else batch
         if len(chosen):
             self._kept.append(chosen)
-        self._raise_shift()
+        self._raise_shift(int(records["second_ns"][-1]))
         self._add_tails(batch)
 
     def new_interval(self) -> None:
@@ -108,8 +112,10 @@ class Sampler:
     def _kept_rows(self, records: Records) -> Codes:
         return np.flatnonzero(self._is_kept(records))
 
-    def _raise_shift(self) -> None:
-        limit = int(self._credit) + TARGET_PER_S
+    def _raise_shift(self, until_ns: int) -> None:
+        """Keeps what may be kept of the time since rows were taken: a second of it, more if they are late."""
+        late_s = 0.0 if self._taken_at_ns is None else (until_ns - self._taken_at_ns) / 1e9
+        limit = int(self._credit + TARGET_PER_S * min(max(late_s, 1.0), MAX_LATE_S))
         while _length(self._kept) > limit and self.shift < MAX_SHIFT:
             self.shift += 1
             self._kept = [one.take(self._kept_rows(one.records)) for one in self._kept]

@@ -137,6 +137,18 @@ def test_a_short_burst_is_kept_whole() -> None:
     assert set(numbers(batch, "tail")) == {0}
 
 
+def test_every_hop_is_kept_if_rows_are_taken_late() -> None:
+    one = Sampling()
+    one.take()
+    for _ in range(20):  # 900 a second; the credit alone would not do
+        for _ in range(3):
+            one.add(traced(900, second_ns=one.now_ns + 3 * SECOND_NS))
+        one.now_ns += 2 * SECOND_NS
+        batch = one.take()
+        assert len(batch) == 2700
+    assert one.sampler.shift == 0
+
+
 @pytest.mark.parametrize("rate", [1_500, 8_000, 60_000])
 def test_about_a_thousand_a_second_remain_under_load(rate: int) -> None:
     one = Sampling()

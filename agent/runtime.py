@@ -5,29 +5,30 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from agent import unix_socket
-from agent.addresses import own_addresses
-from agent.attach import InterfaceGone
 from agent.chronicle import Chronicle
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
 from agent.discover import DiscoveryError, completed
+from agent.ending import Ending
+from agent.following import Following
 from agent.hop_totals import HopTotals
 from agent.intake import Intake
-from agent.links import Link, LinkWatch, links
+from agent.links import LinkWatch, links
 from agent.lock import AgentLock
-from agent.output import Output, OutputFacts
-from agent.plan import Plan, VportPlan
+from agent.output import Output
+from agent.plan import Plan
 from agent.plan_changes import PlanChanges
 from agent.plan_file import PlanFile
-from agent.points import NIC_POINTS, Hook, wanted
+from agent.points import wanted
+from agent.polling import LEAST_S, next_wait_s
 from agent.record import Recorder, RecordingHeader, RecordServer
 from agent.requests import RequestCounts
 from agent.ring import Records
@@ -35,7 +36,7 @@ from agent.slots import SlotsLockedError
 from agent.store_output import StoreOutput
 from agent.sweep import sweep
 from agent.watch import AgentFacts, VportFacts, WatchServer
-from bpf.counters import NAMES, imbalances
+from bpf.counters import NAMES
 from bpf.spec import source_digest
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-POLL_MS = 20
 ATTACH_TURN_NS = 200_000_000
 """How long a turn may attach and detach, reading the ring in between, before others get their turn."""
 START_LAG_MAX = 0.25
@@ -74,14 +74,6 @@ class AgentConfig:
     """Of the release, for /metrics."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """An agent's totals: `counters`, exact at the end; None where nothing was stored."""
-
-    counters: Mapping[str, int]
-    output: OutputFacts | None
-
-
 class Agent:
     """One node's agent in the network namespace of the calling thread.
 
@@ -99,10 +91,10 @@ class Agent:
             for removed in sweep(lock):
                 _log.warning("removed what a killed agent left", extra={"what": removed})
             plan_file = PlanFile(config.plan_path) if config.plan_path else None
-            self._watch_links = stack.enter_context(LinkWatch())
-            self._base = plan_file.plan if plan_file is not None else _plan_without_file(config)
-            self._plan = completed(self._base, links())
-            _require_nics(self._plan)
+            watch = stack.enter_context(LinkWatch())
+            base = plan_file.plan if plan_file is not None else _plan_without_file(config)
+            plan = completed(base, links())
+            _require_nics(plan)
             self._clock = Clock()
             self._chronicle = Chronicle()
             self._hop_totals = HopTotals()
@@ -114,7 +106,7 @@ class Agent:
             if self._output is not None:
                 stack.callback(lambda output: output.close(time.monotonic_ns()), self._output)
             tai_ns = self._clock.offset.tai_offset_ns
-            self.datapath = Datapath(self._plan.spec(), config.mode, tai_ns, stop)
+            self.datapath = Datapath(plan.spec(), config.mode, tai_ns, stop)
             stack.callback(self.datapath.close)
             self._recorder = Recorder(self._recording_header)
             stack.callback(self._recorder.close)
@@ -128,18 +120,15 @@ class Agent:
             if self._metrics is not None:
                 stack.callback(self._metrics.close)
             self._requests = RequestCounts()
-            self._names: dict[int, str] = {}
-            self._named: tuple[Plan, Sequence[Link]] | None = None
             self._waiting = 0
-            self._missing: tuple[str, ...] = ()
-            self._failed: frozenset[Hook] = frozenset()
-            self._shadows: dict[Hook, str] = {}
-            self._unsettled = True
+            self._wait_s, self._last_read_ns = LEAST_S, time.monotonic_ns()
             self._is_running = False
             self._next_sockets_ns = self._next_plan_look_ns = self._next_check_ns = 0
             self._plan_changes = PlanChanges(plan_file, self.datapath.load, self._chronicle.plan_refused)
             stack.callback(self._plan_changes.close)
-            while self._unsettled:
+            self._following = Following(watch, self.datapath, self._chronicle, self._intake)
+            self._following.use(base, plan)
+            while not self._following.is_settled:
                 self._follow_links(None)
             self._say_start()
             self._open = stack.pop_all()
@@ -157,13 +146,13 @@ class Agent:
         self._open.close()
 
     def run(self, stop: Callable[[], bool], take: Callable[[Records], None] | None = None) -> None:
-        """Work until `stop()`, asked every 20 ms. `take` gets every batch of records but empty ones."""
+        """Work until `stop()`, asked every 50 ms or more often. `take` gets every batch of records but empty ones."""
         self._is_running = True
         waiter = select.poll()
-        waiter.register(self._watch_links.fileno(), select.POLLIN)
+        waiter.register(self._following.fileno(), select.POLLIN)
         while not stop():
-            ready = waiter.poll(POLL_MS)
-            self._unsettled |= bool(ready) and bool(self._watch_links.events())
+            if waiter.poll(self._wait_s * 1e3):
+                self._following.hear()
             self._turn(time.monotonic_ns(), take)
 
     def finish(self, take: Callable[[Records], None] | None = None) -> Ending:
@@ -187,12 +176,13 @@ class Agent:
 
     def facts(self) -> AgentFacts:
         """What the agent says of itself."""
+        names, nic = self._following.names, self._following.plan.nic
         vports = tuple(
-            VportFacts(self._names[ifindex], *self.datapath.unreadable(ifindex), self._requests.of(ifindex))
+            VportFacts(names[ifindex], *self.datapath.unreadable(ifindex), self._requests.of(ifindex))
             for ifindex in self.datapath.vports
         )
         stored = None if self._output is None else self._output.facts()
-        return AgentFacts(os.getpid(), self._plan.nic, vports, self.counters(), stored, self.config.node)
+        return AgentFacts(os.getpid(), nic, vports, self.counters(), stored, self.config.node)
 
     def _open_output(self, config: AgentConfig) -> Output | None:
         if config.store is None:
@@ -234,7 +224,11 @@ class Agent:
         )
 
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
-        self._deliver(self.datapath.read(), take)
+        batch = self.datapath.read()
+        elapsed_s = (now_ns - self._last_read_ns) / 1e9
+        self._wait_s = next_wait_s(len(batch), elapsed_s, self.datapath.spec.ring_bytes)
+        self._last_read_ns = now_ns
+        self._deliver(batch, take)
         self._follow_clock(now_ns)
         if self._output is not None:
             self._output.poll(now_ns, self.datapath.counters)
@@ -244,7 +238,7 @@ class Agent:
             self._watchers.poll(now_ns)
             if self._metrics is not None:
                 self._metrics.poll()
-        if self._unsettled:
+        if not self._following.is_settled:
             self._follow_links(take)
         if self._plan_changes.is_pending:
             self._follow_plan(take)
@@ -253,7 +247,7 @@ class Agent:
             self._plan_changes.look(self.datapath.spec)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + CHECK_NS
-            self._check()
+            self._following.check()
 
     def _deliver(self, batch: Records, take: Callable[[Records], None] | None) -> None:
         self._recorder.write(batch)
@@ -269,28 +263,8 @@ class Agent:
             take(batch)
 
     def _follow_links(self, take: Callable[[Records], None] | None) -> None:
-        """Steps towards what the interfaces of this moment ask for; the rest is for the next turns."""
-        present = list(self._watch_links.known.values())
-        plan = completed(self._base.model_copy(update={"nic": self._plan.nic}), present)
-        try:
-            now_wanted = wanted(plan, present)
-        except DiscoveryError as error:
-            _log.error("interfaces changed, the programs stay as they are", extra={"reason": str(error)})
-            self._unsettled = False
-            return
-        self._rename(plan, present)
-        self._say_missing(now_wanted.missing_nics)
-        self._unsettled = not self.datapath.step(now_wanted, self._pace(take))
-        self._say_failed()
+        self._following.step(self._pace(take), is_start=not self._is_running)
         self._requests.keep(self.datapath.vports)
-        self._chronicle.vports(len(self.datapath.vports))
-
-    def _rename(self, plan: Plan, present: Sequence[Link]) -> None:
-        """Before anything is attached: from the first hop on a vport has its name."""
-        self._names = {link.ifindex: _vport_name(link, plan) for link in present}
-        if self._named != (plan, present):
-            self._named = (plan, present)
-            self._intake.update(plan, present, time.monotonic_ns(), own_addresses())
 
     def _pace(self, take: Callable[[Records], None] | None) -> Callable[[], bool]:
         """Reads the ring between two programs, as long as this turn may last."""
@@ -304,27 +278,6 @@ class Agent:
 
         return go_on
 
-    def _say_missing(self, missing: tuple[str, ...]) -> None:
-        for name in set(missing) - set(self._missing):
-            _log.warning("the NIC is not there: waiting for it", extra={"ifname": name})
-        for name in set(self._missing) - set(missing):
-            _log.info("the NIC is back", extra={"ifname": name})
-        self._missing = missing
-        self._chronicle.nics_missing(missing)
-
-    def _say_failed(self) -> None:
-        """Each failure once; at the start a NIC that cannot be traced is an error of the agent."""
-        for hook, error in self.datapath.failed.items():
-            if not self._is_running and hook.point in NIC_POINTS:
-                raise error
-            if hook not in self._failed and not isinstance(error, InterfaceGone):
-                _log.error("not traced", extra={"ifname": self._names[hook.ifindex], "reason": str(error)})
-        self._failed = frozenset(self.datapath.failed)
-        lasting = {
-            hook: why for hook, why in self.datapath.failed.items() if not isinstance(why, InterfaceGone)
-        }
-        self._chronicle.not_traced({self._names[hook.ifindex]: str(why) for hook, why in lasting.items()})
-
     def _follow_plan(self, take: Callable[[Records], None] | None) -> None:
         """Take the new plan, once its programs are loaded; requests go on meanwhile."""
         new = self._plan_changes.take()
@@ -333,8 +286,7 @@ class Agent:
         spec = new.plan.spec()
         if new.programs is not None:
             self._deliver(self.datapath.swap(spec, new.programs), take)
-        self._base, self._plan = new.base, new.plan
-        self._unsettled = True
+        self._following.use(new.base, new.plan)
         self._chronicle.plan_followed(new.plan, spec.digest())
         _log.info("new plan", extra={"nic": ", ".join(new.plan.nic), "spec": spec.digest()})
 
@@ -342,18 +294,6 @@ class Agent:
         if self._clock.refresh(now_ns):
             _log.warning("real time was set", extra={"by_ns": self._clock.last_step_ns})
             self._chronicle.clock_stepped(self._clock.last_step_ns)
-
-    def _check(self) -> None:
-        self.datapath.retry()
-        self._unsettled = True
-        self._named = None
-        shadows = self.datapath.shadows()
-        for hook, name in shadows.items():
-            if self._shadows.get(hook) != name:
-                where = {"ifname": self._names.get(hook.ifindex, ""), "point": hook.point.label}
-                _log.warning(f"shadowed by {name}", extra=where)
-        self._shadows = shadows
-        self._chronicle.shadows(shadows, self._names)
 
     def _recording_header(self) -> RecordingHeader:
         return RecordingHeader(
@@ -364,11 +304,11 @@ class Agent:
         modes = sorted({one.mode for one in self.datapath.hooks.values()})
         about = f"program {self.datapath.spec.digest()}, source {source_digest()}, {', '.join(modes)}"
         self._chronicle.started(about)
-        self._chronicle.plan_followed(self._plan, self.datapath.spec.digest())
+        self._chronicle.plan_followed(self._following.plan, self.datapath.spec.digest())
         _log.info(
             "tracing",
             extra={
-                "nic": ", ".join(self._plan.nic),
+                "nic": ", ".join(self._following.plan.nic),
                 "vports": len(self.datapath.vports),
                 "attached": ", ".join(modes),
                 "spec": self.datapath.spec.digest(),
@@ -386,24 +326,3 @@ def _require_nics(plan: Plan) -> None:
     missing = wanted(plan, links()).missing_nics
     if missing:
         raise DiscoveryError(f"nic: {', '.join(missing)}: no such interface: see `ip link`")
-
-
-def report(ending: Ending) -> dict[str, object]:
-    """Counters, the imbalance of each identity (all zero once traffic has stopped), what was stored."""
-    counters, output = ending.counters, ending.output
-    found = imbalances({**counters, "waiting": counters["waiting"] + counters["swapped"]})
-    if output is None:
-        return {"counters": counters, "imbalances": found, "stored": None}
-    totals, store = output.totals, output.store
-    found["summed"] = counters["records"] - totals.hops - totals.retransmitted
-    found["sampled"] = counters["records"] - totals.samples - totals.samples_not_kept
-    stored = {"rows": dict(store.appended), "dropped": dict(store.dropped)} | asdict(totals)
-    return {"counters": counters, "imbalances": found, "stored": stored}
-
-
-def _vport_name(link: Link, plan: Plan) -> str:
-    vport: VportPlan | None = plan.vport_for(link.name)
-    if vport is None:
-        return link.name
-    name = vport.pod or vport.workload or link.name
-    return f"{vport.namespace}/{name}" if vport.namespace else name

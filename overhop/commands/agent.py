@@ -45,8 +45,9 @@ class _Stop:
 
 def do_agent(options: AgentOptions) -> int:
     """Run until a signal or the duration; then detach and say the totals."""
+    from agent.ending import report
     from agent.loader import LoadStopped
-    from agent.runtime import Agent, AgentConfig, report
+    from agent.runtime import Agent, AgentConfig
 
     settings = options.config
     plan = None if settings.agent.plan is None else str(settings.agent.plan)

@@ -81,7 +81,7 @@ def _usage_cases() -> list[Case]:
             "plan and nic",
             ["--plan", "x", "--nic", "y"],
             2,
-            ["overhop: --plan and --nic: the plan names the NIC: give one of them"],
+            ["overhop: --plan and --nic: the plan names the NIC: give one of them, or none for the other"],
         ),
         Case("no such NIC", ["--nic", "eth9"], 2, ["overhop: nic: eth9: no such interface: see `ip link`"]),
     ]

@@ -52,10 +52,10 @@ class Run:
 class StoringAgent:
     """An agent that stores, started again and again; `runs` are its lives."""
 
-    def __init__(self, node: Node, directory: Path, store: Path) -> None:
+    def __init__(self, node: Node, directory: Path, store: Path, metrics: str = "none") -> None:
         self.name = node.name
         stores = ("--store", str(store), "--node", node.name, "--cluster", "soak")
-        arguments = (*stores, "--metrics-listen", "none")
+        arguments = (*stores, "--metrics-listen", metrics)
         self.process = AgentProcess(node, directory, plan=node.plan(), arguments=arguments)
         self.runs: list[Run] = []
 

@@ -3,7 +3,7 @@
 
 from bpf.record import ContextKind
 from overhop.demo.found import Route
-from overhop.demo.scene import Scene, Trip
+from overhop.demo.scene import Call, Scene, Trip, url
 from overhop.lab import Lab
 from overhop.lab.mesh import STOPS, bookinfo
 
@@ -17,4 +17,13 @@ def bookinfo_scene(lab: Lab) -> Scene:
     mesh = bookinfo(lab)
     route = Route("bookinfo", "external", f"{lab.nodes[0].name}:{mesh.port}", mesh.address, mesh.port, STOPS)
     trip = Trip(lab.external, route, ContextKind.W3C, mesh.path)
-    return Scene(lab, (trip,), CONNECTIONS, RATE_HZ, mesh.context_offset_bytes)
+    reviews = mesh.services["reviews"]
+    return Scene(
+        lab,
+        (trip,),
+        CONNECTIONS,
+        RATE_HZ,
+        outside=Call(lab.external, url(mesh.address, mesh.port, mesh.path)),
+        inside=Call(mesh.pods["productpage"], url(reviews.vip, reviews.port, "/reviews/0")),
+        sidecar_offset_bytes=mesh.context_offset_bytes,
+    )

@@ -3,7 +3,7 @@
 
 from bpf.record import ContextKind
 from overhop.demo.found import Route
-from overhop.demo.scene import Scene, Trip
+from overhop.demo.scene import Call, Scene, Trip, url
 from overhop.lab import Host, Lab
 
 CONNECTIONS = 2
@@ -19,7 +19,7 @@ def overlay_scene(lab: Lab) -> Scene:
     web = n2.pod("web", namespace="shop")
     for pod in (cache, web):
         pod.serve_http(POD_PORT)
-    lab.service(
+    service = lab.service(
         "web",
         port=SERVICE_PORT,
         backends=[web],
@@ -29,7 +29,14 @@ def overlay_scene(lab: Lab) -> Scene:
     )
     routes = _routes(lab, client, cache, web)
     trips = tuple(Trip(host, route, context) for context in CONTEXTS for host, route in routes)
-    return Scene(lab, trips, CONNECTIONS, rate_hz=None)
+    return Scene(
+        lab,
+        trips,
+        CONNECTIONS,
+        rate_hz=None,
+        outside=Call(lab.external, url(n1.address, NODE_PORT, "/")),
+        inside=Call(client, url(service.vip, SERVICE_PORT, "/")),
+    )
 
 
 def _routes(lab: Lab, client: Host, cache: Host, web: Host) -> list[tuple[Host, Route]]:

@@ -69,6 +69,7 @@ def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
         with steps.step("read the store"):
             outcome = _outcome(scene, files.store, gathered, config, steps)
         if config.serves:
+            steps.tell("start the agents again")
             with node_agents(scene.lab.nodes, files) as agents:
                 show(outcome, invitation(scene, files.store))
                 serve(scene, agents)

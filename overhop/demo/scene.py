@@ -24,6 +24,14 @@ class Trip:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Something to call, and from where."""
+
+    host: Host
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """A lab in which everything answers."""
 
@@ -33,6 +41,10 @@ class Scene:
     """Of each trip."""
     rate_hz: float | None
     """Requests per second unless somebody asks for others; None: as fast as answers come."""
+    outside: Call
+    """For a request by hand, from outside the cluster."""
+    inside: Call
+    """The same from a pod."""
     sidecar_offset_bytes: int | None = None
     """Where sidecars write the context, read from the wire; None: there are none."""
 

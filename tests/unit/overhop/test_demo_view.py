@@ -97,7 +97,7 @@ def test_render_any_width_no_line_is_wider(width: int) -> None:
 
 def test_render_without_a_trace_says_why() -> None:
     lines = text_of(replace(outcome(), trace_id="", trace=()), 80)
-    assert "no trace: no request with a context was found" in lines
+    assert "no trace: no request with a context has every hop" in lines
 
 
 def test_render_clocks_that_differ_make_no_promise_of_exact_wire_time() -> None:

@@ -26,6 +26,7 @@ from tests.kernels.builds import EXCHANGES, FUZZ_CASES
 from tests.kernels.bytecode import Build, load, read_builds, verify
 
 if TYPE_CHECKING:
+    from agent.ring import Records
     from overhop.lab import Cni, Node
 
 BYTECODE = Path("/dev/vdb")
@@ -145,25 +146,31 @@ def _device_kind(node: "Node") -> str:
 
 
 def _hops(loaded: loader.Loaded) -> dict[str, int]:
-    """Records by kind and encapsulation, those with a context apart."""
+    """Records by kind and encapsulation, those with a context and those of retransmissions apart."""
     from collections import Counter
 
     from agent.ring import RingReader
-    from bpf.record import Encap, Kind
 
     ring = RingReader(loaded.maps["oh_ring"], ProgramSpec().ring_bytes)
     try:
         records = ring.read()
     finally:
         ring.close()
-    return dict(
-        Counter(
-            f"{Kind(kind & 15).label} {Encap(encap & 15).label}{' with context' if encap >> 4 else ''}"
-            for kind, encap in zip(
-                records["kind_message"].tolist(), records["encap_context"].tolist(), strict=True
-            )
-        )
-    )
+    return dict(Counter(_described(*each) for each in _columns(records)))
+
+
+def _columns(records: "Records") -> Iterator[tuple[int, ...]]:
+    names = ("kind_message", "encap_context", "quality")
+    return zip(*(records[name].tolist() for name in names), strict=True)
+
+
+def _described(kind: int, encap: int, quality: int) -> str:
+    """`tx vxlan with context`; what TCP sent again is apart, as in the agent: a slow machine has some."""
+    from bpf.record import Encap, Kind, Quality
+
+    context = " with context" if encap >> 4 else ""
+    again = " again" if quality & Quality.RETRANSMIT else ""
+    return f"{Kind(kind & 15).label} {Encap(encap & 15).label}{context}{again}"
 
 
 def _settled(read: Callable[[], dict[str, int]], records: int) -> dict[str, int]:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from store.histogram import BUCKETS, Counts
 
+_TEXTS_AT_ONCE = 1024
+"""Bounds the memory of merging to a few MB: numbers are worked on in eight bytes each."""
 _MAX_VARINT_BYTES = 9
 """63 bits: more than any count."""
 _CHUNK_ROWS = 64
@@ -46,13 +48,16 @@ def _encode(counts: Counts) -> list[str]:
     ]
 
 
-def decode(texts: Sequence[str]) -> Occupied:
-    """What `encode` made of histograms. Raises ValueError: which text is no histogram, and why."""
-    parts = [_bytes(row, text) for row, text in enumerate(texts)]
+def decode(texts: Sequence[str], first_row: int = 0) -> Occupied:
+    """What `encode` made of histograms; `first_row`: the number of the first of these texts.
+
+    Raises ValueError: which text is no histogram, and why.
+    """
+    parts = [_bytes(row, text) for row, text in enumerate(texts, first_row)]
     data = np.frombuffer(b"".join(parts), np.uint8)
-    byte_rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    values, value_rows = _values(data, byte_rows)
-    per_row = np.bincount(value_rows, minlength=len(parts))
+    numbers = np.arange(first_row, first_row + len(parts), dtype=np.int32)
+    values, value_rows = _values(data, np.repeat(numbers, [len(part) for part in parts]))
+    per_row = np.bincount(value_rows, minlength=first_row + len(parts))
     _refuse(np.flatnonzero(per_row % 2), "a bucket without its count")
     rows, steps, counts = value_rows[0::2], values[0::2], values[1::2]
     is_first = np.diff(rows, prepend=-1) != 0
@@ -67,9 +72,10 @@ def decode(texts: Sequence[str]) -> Occupied:
 
 def merged(texts: Sequence[str], groups: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.uint64]:
     """The sum of each of `count` groups of histograms; text i is of group `groups[i]`. Raises ValueError."""
-    found = decode(texts)
     sums = np.zeros(count * BUCKETS, np.uint64)
-    np.add.at(sums, groups[found.rows] * BUCKETS + found.buckets, found.counts)
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        found = decode(texts[start : start + _TEXTS_AT_ONCE], start)
+        np.add.at(sums, groups[found.rows] * BUCKETS + found.buckets, found.counts)
     return sums.reshape(count, BUCKETS)
 
 
@@ -98,22 +104,25 @@ def _bytes(row: int, text: str) -> bytes:
 
 
 def _values(
-    data: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
+    data: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.intp]]:
-    """The varints in `data`, and the row of each; `rows` says whose each byte is."""
-    is_last = data < 0x80
-    ends_row = np.diff(rows, append=-1) != 0
-    _refuse(rows[ends_row & ~is_last], "it is cut off")
-    ends = np.flatnonzero(is_last)
-    starts = np.append(0, ends[:-1] + 1)[: len(ends)]
-    place = np.arange(len(data)) - np.repeat(starts, ends - starts + 1)
-    _refuse(rows[place >= _MAX_VARINT_BYTES], "a number is too large")
-    if not len(ends):
-        return np.zeros(0, np.uint64), np.zeros(0, np.intp)
-    shifted = (data & 0x7F).astype(np.uint64) << (7 * place).astype(np.uint64)
-    return np.add.reduceat(shifted, starts), rows[ends]
+    """The varints in `data`, and the row of each; `rows` says whose each byte is.
+
+    Nearly all are of one byte: only the others take more than one step.
+    """
+    ends = np.flatnonzero(data < 0x80)
+    row_ends = np.flatnonzero(np.append(rows[1:] != rows[:-1], True))[: len(data)]
+    _refuse(rows[row_ends[data[row_ends] >= 0x80]], "it is cut off")
+    lengths = np.diff(ends, prepend=-1)
+    _refuse(rows[ends[lengths > _MAX_VARINT_BYTES]], "a number is too large")
+    values = data[ends].astype(np.uint64)
+    for back in range(1, int(lengths.max(initial=1))):
+        some = np.flatnonzero(lengths > back)
+        lower = (data[ends[some] - back] & 0x7F).astype(np.uint64)
+        values[some] = values[some] << np.uint64(7) | lower
+    return values, rows[ends].astype(np.intp)
 
 
-def _refuse(rows: npt.NDArray[np.intp], reason: str) -> None:
+def _refuse(rows: npt.NDArray[np.intp] | npt.NDArray[np.int32], reason: str) -> None:
     if len(rows):
         raise ValueError(f"histogram {rows[0]}: {reason}")

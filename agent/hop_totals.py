@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agent.names import Codes, Names, Row
+from agent.names import COLUMNS, Codes, Names, Row
 from agent.records import Records
 from bpf.record import Quality
-from store.schema import SERIES
 
 BORDERS_NS = (
     *(1_000, 2_000, 5_000),
@@ -29,9 +28,9 @@ MAX_PAIRS = 200
 OTHER = "other"
 
 _BORDERS = np.array(BORDERS_NS, np.uint32)
-_KIND, _ENCAP, _CONTEXT = (SERIES.index(name) for name in ("kind", "encap", "context"))
-_SOURCE = SERIES.index("src_ns"), SERIES.index("src_workload")
-_DESTINATION = SERIES.index("dst_ns"), SERIES.index("dst_workload")
+_KIND, _ENCAP, _CONTEXT = (COLUMNS.index(name) for name in ("kind", "encap", "context"))
+_SOURCE = COLUMNS.index("src_ns"), COLUMNS.index("src_workload")
+_DESTINATION = COLUMNS.index("dst_ns"), COLUMNS.index("dst_workload")
 
 Counts = npt.NDArray[np.int64]
 
@@ -70,15 +69,14 @@ class HopTotals:
     def add(self, records: Records, codes: Codes, names: Names) -> None:
         """Count records that `names` calls by `codes`."""
         self._learn(names)
-        series = names.series_of[codes]
-        groups = self._group_of[series]
+        groups = self._group_of[codes]
         self._hops += np.bincount(groups, minlength=len(self._hops))
         latencies = np.ascontiguousarray(records["latency_ns"])
         again = (records["quality"] & Quality.RETRANSMIT) != 0
         if again.any():
             self._again += np.bincount(groups[again], minlength=len(self._again))
-            series, latencies = series[~again], latencies[~again]
-        places = self._place_of[series]
+            codes, latencies = codes[~again], latencies[~again]
+        places = self._place_of[codes]
         at = places * BUCKETS
         at += np.searchsorted(_BORDERS, latencies, side="left")
         # A count of the array's own type: with any other one ufunc.at is 30 times slower.
@@ -97,37 +95,37 @@ class HopTotals:
         )
 
     def _learn(self, names: Names) -> None:
-        """Places for series that came since the last time."""
+        """Places for names that came since the last time."""
         if names is not self._names:
             self._names = names
             self._place_of = self._group_of = np.zeros(0, np.intp)
-        new = names.series[len(self._place_of) :]
+        new = names.rows[len(self._place_of) :]
         if not new:
             return
-        self._place_of = np.append(self._place_of, [self._place(series) for series in new])
-        groups = [self._group_number(series) for series in new]
+        self._place_of = np.append(self._place_of, [self._place(row) for row in new])
+        groups = [self._group_number(row) for row in new]
         self._group_of = np.append(self._group_of, groups)
         self._counts = _grown(self._counts, len(self._places))
         self._sum_ns = _grown(self._sum_ns, len(self._places))
         self._hops = _grown(self._hops, len(self._groups))
         self._again = _grown(self._again, len(self._groups))
 
-    def _place(self, series: Row) -> int:
-        pair = _workload(series, _SOURCE), _workload(series, _DESTINATION)
+    def _place(self, row: Row) -> int:
+        pair = _workload(row, _SOURCE), _workload(row, _DESTINATION)
         if pair not in self._pairs:
             if len(self._pairs) < MAX_PAIRS:
                 self._pairs.add(pair)
             else:
                 pair = OTHER, OTHER
-        return self._places.setdefault((series[_KIND], *pair), len(self._places))
+        return self._places.setdefault((row[_KIND], *pair), len(self._places))
 
-    def _group_number(self, series: Row) -> int:
-        labels = series[_KIND], series[_ENCAP], series[_CONTEXT]
+    def _group_number(self, row: Row) -> int:
+        labels = row[_KIND], row[_ENCAP], row[_CONTEXT]
         return self._groups.setdefault(labels, len(self._groups))
 
 
-def _workload(series: Row, end: tuple[int, int]) -> str:
-    namespace, workload = (series[at] for at in end)
+def _workload(row: Row, end: tuple[int, int]) -> str:
+    namespace, workload = (row[at] for at in end)
     return f"{namespace}/{workload}" if namespace else workload
 
 

@@ -151,7 +151,7 @@ class Aggregator:
         missing = places == _NO_PLACE
         if missing.any():
             new = np.unique(codes[missing])
-            present, groups = np.unique(names.series_of[new], return_inverse=True)
+            present, groups = np.unique(names.series_of(new), return_inverse=True)
             found = [self._open.place(names.series[number]) for number in present.tolist()]
             self._place_of[new] = np.array(found, np.intp)[groups]
             places = self._place_of.take(codes, mode="clip")

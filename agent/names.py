@@ -2,8 +2,7 @@
 """Names of hops, by number: what a flow's records are called, and which series they belong to."""
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,9 @@ class Names:
         """The series, by number: texts in the order of store.schema.SERIES."""
         self._codes: dict[Row, int] = {}
         self._series: dict[Row, int] = {}
-        self._series_of = np.zeros(64, np.intp)
+        self._texts: tuple[dict[str, int], ...] = tuple({} for _ in COLUMNS)
+        self._numbers = np.zeros((64, len(COLUMNS) + 1), np.uint32)
+        """Of each code the number of its text in each column, and of its series."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,15 +55,28 @@ class Names:
         code = self._codes.setdefault(row, len(self.rows))
         if code == len(self.rows):
             self.rows.append(row)
-            if code == len(self._series_of):
-                self._series_of = np.concatenate([self._series_of, np.zeros_like(self._series_of)])
-            self._series_of[code] = self._series_number(tuple(row[at] for at in _IN_SERIES))
+            if code == len(self._numbers):
+                self._numbers = np.concatenate([self._numbers, np.zeros_like(self._numbers)])
+            texts = (known.setdefault(text, len(known)) for known, text in zip(self._texts, row, strict=True))
+            self._numbers[code] = (*texts, self._series_number(tuple(row[at] for at in _IN_SERIES)))
         return code
 
-    @property
-    def series_of(self) -> Codes:
+    def series_of(self, codes: Codes) -> Codes:
         """The number of the series of each code."""
-        return self._series_of[: len(self.rows)]
+        found: Codes = self._numbers[codes, -1].astype(np.intp)
+        return found
+
+    def labels(self, codes: Codes) -> dict[str, Labels]:
+        """The columns COLUMNS for records of these codes; their values are those that occur."""
+        found = {}
+        for at, column in enumerate(COLUMNS):
+            numbers = self._numbers[codes, at]
+            present = np.flatnonzero(np.bincount(numbers))
+            new_numbers = np.zeros(len(self._texts[at]), np.uint32)
+            new_numbers[present] = np.arange(len(present))
+            texts = [*self._texts[at]]
+            found[column] = Labels([texts[number] for number in present.tolist()], new_numbers[numbers])
+        return found
 
     def _series_number(self, series: Row) -> int:
         number = self._series.setdefault(series, len(self.series))
@@ -73,13 +87,14 @@ class Names:
 
 def labels(named: Sequence[tuple[Names, Codes]]) -> dict[str, Labels]:
     """The columns COLUMNS of records, given in parts: their names and codes."""
-    rows: list[Row] = []
-    numbers = [np.zeros(0, np.intp)]
-    for names, parts in groupby(named, key=itemgetter(0)):
-        present, found = np.unique(np.concatenate([codes for _, codes in parts]), return_inverse=True)
-        numbers.append(found + len(rows))
-        rows += [names.rows[code] for code in present.tolist()]
-    of_records = np.concatenate(numbers)
-    return {
-        column: Labels.of([row[at] for row in rows]).take(of_records) for at, column in enumerate(COLUMNS)
-    }
+    parts = [names.labels(codes) for names, codes in named]
+    return {column: _joined([part[column] for part in parts]) for column in COLUMNS}
+
+
+def _joined(parts: Sequence[Labels]) -> Labels:
+    if len(parts) == 1:
+        return parts[0]
+    values = Labels.of([text for part in parts for text in part.values])
+    starts = accumulate((len(part.values) for part in parts), initial=0)
+    rows = [part.codes + np.uint32(start) for part, start in zip(parts, starts, strict=False)]
+    return values.take(np.concatenate([np.zeros(0, np.uint32), *rows]).astype(np.intp))

@@ -2,6 +2,8 @@
 """Which hops are kept in full: whole traces by hash, and the slowest of each series (docs/store.md)."""
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +87,7 @@ class Sampler:
 
     def take(self, clock: ClockOffset, boot_id: str, now_mono_ns: int) -> Batch:
         """The rows since the last call."""
-        kept = self._kept
+        kept = _merged(self._kept)
         tails = self._ready_tails + self._slowest(self._tails)
         tails = [one.take(np.flatnonzero(~self._is_kept(one.records))) for one in tails] if self.shift else []
         batch = _rows(kept, tails, clock, boot_id, self.shift)
@@ -164,7 +166,7 @@ class Sampler:
     def _slowest(self, tails: list[_Kept]) -> list[_Kept]:
         """Those that are still among the slowest."""
         found = []
-        for one in tails:
+        for one in _merged(tails):
             rows = np.flatnonzero(one.records["latency_ns"] >= self._least_ns[one.places])
             if len(rows):
                 found.append(one.take(rows))
@@ -186,6 +188,17 @@ def trace_hashes(records: Records) -> npt.NDArray[np.uint64]:
     return (low ^ high * _MIX_HIGH) * _MIX
 
 
+def _merged(chunks: list[_Kept]) -> list[_Kept]:
+    """The same in few chunks, one per numbering of names: each call of numpy has its price."""
+    found = []
+    for names, group in groupby(chunks, key=attrgetter("names")):
+        parts = list(group)
+        records = joined([one.records for one in parts])
+        codes = np.concatenate([one.codes for one in parts])
+        found.append(_Kept(records, codes, np.concatenate([one.places for one in parts]), names))
+    return found
+
+
 def _length(chunks: list[_Kept]) -> int:
     return sum(len(one) for one in chunks)
 
@@ -196,7 +209,7 @@ def _rows(kept: list[_Kept], tails: list[_Kept], clock: ClockOffset, boot_id: st
     rows = len(records)
     is_tail = np.zeros(rows, np.uint8)
     is_tail[_length(kept) :] = 1
-    columns: dict[str, Numbers | Labels] = dict(labels([(one.names, one.codes) for one in chunks]))
+    columns: dict[str, Numbers | Labels] = dict(labels([(one.names, one.codes) for one in _merged(chunks)]))
     columns |= {
         "at_ns": clock.to_real(records["second_ns"]),
         "mono_ns": records["second_ns"],

@@ -47,7 +47,7 @@ class AgentProcess:
         self.plan_path = directory / f"{node.netns.name}.yaml"
         self._log = directory / f"{node.netns.name}.log"
         self._recording = directory / f"{node.netns.name}.records"
-        self._arguments = list(arguments)
+        self._arguments = [*tracer.apart(node, directory), *arguments]
         self._under = under
         self.start_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None

@@ -2,6 +2,7 @@
 """An agent on one node of a lab, as a user runs it: plan from a file, records by its record socket."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -53,7 +54,7 @@ class Tracer:
         """Start the agent; it is not yet attached."""
         self._plan.write_text(yaml.safe_dump(self.node.plan()))
         agent = (sys.executable, "-m", "overhop", "agent", "--json", "--attach", self._attach)
-        argv = (*agent, "--plan", str(self._plan))
+        argv = (*agent, "--plan", str(self._plan), *apart(self.node, self._plan.parent))
         with self._errors.open("wb") as errors:
             self._process = self.node.popen(argv, stdout=subprocess.PIPE, stderr=errors.fileno())
 
@@ -132,6 +133,12 @@ class Tracer:
     def _complaint(self) -> str:
         lines = self._errors.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def apart(node: Node, directory: Path) -> tuple[str, ...]:
+    """Options of an agent beside others of one machine: its node's name, a store of the test's own."""
+    store = ("--store", str(directory / "store"), "--node", node.name)
+    return (*store, "--config", os.devnull, "--metrics-listen", "none")
 
 
 def imbalances(counters: Mapping[str, int]) -> dict[str, int]:

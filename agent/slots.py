@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stamps that wait for their pair, seen by mapping the slot table (docs/datapath.md §3)."""
 
+import contextlib
 import mmap
 import time
 from dataclasses import dataclass
@@ -53,7 +54,10 @@ class SlotTable:
     def close(self) -> None:
         """Unmaps the table; the file descriptor stays with the caller."""
         self.ways = np.empty(0, WAY)
-        self._mapping.close()
+        with contextlib.suppress(
+            BufferError
+        ):  # an array in the traceback of an error: the mapping goes with it
+            self._mapping.close()
 
 
 def count_waiting(fd: int, sets: int) -> int:

@@ -27,6 +27,8 @@ SETTLED_S = 10.0
 STEADY_S = 120.0
 """A writer that lived this long has no back-off any more."""
 END_TIMEOUT_S = 5.0
+_ROOT = Path(__file__).resolve().parents[1]
+"""Where our packages are."""
 _SAID_BYTES = 8192
 _LINE_BYTES = 4096
 
@@ -84,6 +86,8 @@ class WriterSupervisor:
         self._started_ns = 0
         self._next_start_ns = 0
         self._unfinished = ""
+        self._last_line = ""
+        """A writer that is started again and again says the same: once is enough."""
 
     @property
     def status(self) -> WriterStatus:
@@ -147,9 +151,11 @@ class WriterSupervisor:
     def _pass_on(self, said: str) -> None:
         *lines, self._unfinished = (self._unfinished + said).split("\n")
         self._unfinished = self._unfinished[-_LINE_BYTES:]
-        for line in lines:
-            if line.strip():
-                _log.warning("the store's writer says", extra={"line": line.strip()[:_LINE_BYTES]})
+        for line in filter(None, map(str.strip, lines)):
+            if line != self._last_line:
+                level = logging.ERROR if line.startswith("ERROR ") else logging.WARNING
+                _log.log(level, "the store's writer says", extra={"line": line[:_LINE_BYTES]})
+            self._last_line = line
 
 
 class ConfinedProcess:
@@ -159,9 +165,12 @@ class ConfinedProcess:
     """
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
-        argv = [sys.executable, "-m", "agent.confined", str(os.getpid()), module, *arguments]
+        # -P: nothing is imported from wherever the agent was started.
+        argv = [sys.executable, "-P", "-m", "agent.confined", str(os.getpid()), module, *arguments]
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             argv,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -47,11 +47,28 @@ class VportLooks:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreState:
+    """The store that a running agent fills."""
+
+    path: str
+    rows: int
+    """Appended since the agent's start."""
+    waiting: int
+    dropped: int
+    error: str | None = None
+    """Why rows wait."""
+    has_writer: bool = True
+    """Somebody makes Parquet of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunningAgent:
     """The agent of this network namespace."""
 
     pid: int
     looks: tuple[VportLooks, ...] = ()
+    store: StoreState | None = None
+    """None: it keeps nothing, or did not say."""
 
 
 def examine(
@@ -248,8 +265,21 @@ def _agent(agent: RunningAgent | None) -> Iterable[Finding]:
         yield Finding("agent", Verdict.NOTE, "none runs in this network namespace", "overhop agent")
         return
     yield Finding("agent", Verdict.OK, f"runs as pid {agent.pid}")
+    if agent.store is not None:
+        yield _store(agent.store)
     for looks in agent.looks:
         yield from _blind_vport(looks)
+
+
+def _store(store: StoreState) -> Finding:
+    dropped = f", {store.dropped} rows dropped" if store.dropped else ""
+    if store.error is not None:
+        return Finding("store", Verdict.WARN, f"{store.waiting} rows wait{dropped}", store.error)
+    if not store.has_writer:
+        return Finding("store", Verdict.WARN, f"{store.path}: no writer{dropped}", "see the agent's log")
+    if store.dropped:
+        return Finding("store", Verdict.WARN, f"{store.path}: works{dropped}", "see the agent's log")
+    return Finding("store", Verdict.OK, f"{store.path}: {store.rows} rows since the agent's start")
 
 
 def _blind_vport(looks: VportLooks) -> Iterable[Finding]:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from agent import unix_socket
 from agent.lock import holder_pid
 from agent.watch import AgentFacts
-from overhop.doctor import RunningAgent, VportLooks
+from overhop.doctor import RunningAgent, StoreState, VportLooks
 from overhop.errors import CommandError
 from overhop.hops_view import HopsView
 
@@ -34,7 +34,21 @@ def find_running_agent(path: Path | None = None) -> RunningAgent | None:
     except NoAgentError:
         return RunningAgent(pid)
     looks = [VportLooks(vport.name, vport.tls, vport.http2, vport.requests) for vport in facts.vports]
-    return RunningAgent(facts.pid, tuple(looks))
+    return RunningAgent(facts.pid, tuple(looks), _store_of(facts))
+
+
+def _store_of(facts: AgentFacts) -> StoreState | None:
+    if facts.output is None:
+        return None
+    store = facts.output.store
+    return StoreState(
+        path=store.path,
+        rows=sum(store.appended.values()),
+        waiting=sum(store.waiting.values()),
+        dropped=sum(store.dropped.values()),
+        error=store.error,
+        has_writer=bool(store.writer.pid) or store.writer.elsewhere,
+    )
 
 
 def watch_path() -> Path:

@@ -136,6 +136,23 @@ def test_supervisor_passes_on_whole_lines(starter: Starter, caplog: pytest.LogCa
     assert [record.__dict__["line"] for record in caplog.records] == ["one", "two"]
 
 
+def test_supervisor_says_what_is_repeated_once(starter: Starter, caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = WriterSupervisor(starter)
+    for at_s in (0, 31, 62):
+        supervisor.poll(at_s * S)
+        starter.made[-1].text = "WARNING another writer\n"
+        starter.made[-1].code = 3
+        supervisor.poll((at_s + 1) * S)
+    supervisor.poll(93 * S)
+    starter.made[-1].text = "ERROR no disk\n"
+    supervisor.poll(94 * S)
+    said = [record for record in caplog.records if record.message == "the store's writer says"]
+    assert [(record.levelname, record.__dict__["line"]) for record in said] == [
+        ("WARNING", "WARNING another writer"),
+        ("ERROR", "ERROR no disk"),
+    ]
+
+
 def test_supervisor_close_ends_the_child(starter: Starter, caplog: pytest.LogCaptureFixture) -> None:
     supervisor = WriterSupervisor(starter)
     supervisor.poll(0)

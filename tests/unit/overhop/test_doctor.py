@@ -5,7 +5,7 @@ import pytest
 
 from collector.node.abilities import Abilities
 from collector.node.links import Link, Network
-from overhop.doctor import Finding, RunningAgent, Verdict, VportLooks, can_run, examine
+from overhop.doctor import Finding, RunningAgent, StoreState, Verdict, VportLooks, can_run, examine
 
 GOOD = Abilities(
     machine="x86_64",
@@ -153,6 +153,40 @@ def test_examine_no_nic_is_a_warning() -> None:
     found = finding("NIC", network=replace(NODE, nic=""))
     assert found is not None
     assert found.verdict is Verdict.WARN
+
+
+def store_finding(store: StoreState) -> tuple[str, str, str]:
+    found = finding("store", agent=RunningAgent(812, store=store))
+    assert found is not None
+    return found.verdict, found.fact, found.advice
+
+
+def test_examine_store_that_works_is_ok() -> None:
+    assert finding("store", agent=RunningAgent(812)) is None
+    assert store_finding(StoreState("/s", rows=12, waiting=0, dropped=0)) == (
+        "ok",
+        "/s: 12 rows since the agent's start",
+        "",
+    )
+
+
+def test_examine_store_in_trouble_is_a_warning_with_the_reason() -> None:
+    full = StoreState("/s", rows=12, waiting=7, dropped=3, error="store /s: No space left: make room")
+    assert store_finding(full) == (
+        "warn",
+        "7 rows wait, 3 rows dropped",
+        "store /s: No space left: make room",
+    )
+    assert store_finding(StoreState("/s", 12, 0, 3)) == (
+        "warn",
+        "/s: works, 3 rows dropped",
+        "see the agent's log",
+    )
+    assert store_finding(StoreState("/s", 12, 0, 0, has_writer=False)) == (
+        "warn",
+        "/s: no writer",
+        "see the agent's log",
+    )
 
 
 def test_examine_vport_with_tls_is_named_with_its_share() -> None:

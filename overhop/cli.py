@@ -126,7 +126,10 @@ def agent(
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Trace this node until stopped: its NIC and its pods' interfaces."""
+    """Trace this node until stopped.
+
+    Its NIC and its pods' interfaces, as a plan says or as they are found.
+    """
     options = {
         "--plan": plan,
         "--nic": nic,
@@ -192,7 +195,10 @@ def hops(
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Show hops by series: live, of the agent that runs here; or, with --since, out of the store."""
+    """Show hops by series, live or out of the store.
+
+    Live: of the agent that runs here; with --since out of the store.
+    """
     is_stored = any(given is not None for given in (since, until, store))
     options = HopsOptions(
         once=once,
@@ -223,7 +229,10 @@ def trace(
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Show where one request's time went: its hops on every node, out of the store."""
+    """Show where one request's time went.
+
+    Its hops on every node, out of the store.
+    """
     return do_trace(TraceOptions(trace_id, _store_path(context, config_file, store), wait_s, as_json))
 
 
@@ -236,7 +245,10 @@ def inventory(
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Show what this node knows of itself: interfaces, pods, overlay, NAT rules, kernel."""
+    """Show what this node knows of itself.
+
+    Interfaces, pods, overlay, NAT rules, kernel, agent.
+    """
     options = {"--plan": plan, "--nic": nic, "--node": node}
     return do_inventory(InventoryOptions(lambda: configured(context, config_file, options).config, as_json))
 

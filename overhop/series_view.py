@@ -9,6 +9,7 @@ from insight.series import QUANTILE_ERROR, Found, Series
 from insight.times import time_text
 from insight.trace import End
 from overhop.hops_view import HopRow, Sort, arranged, plain, table_of
+from overhop.text import counted
 from store.query import Span
 
 
@@ -117,9 +118,15 @@ def headlines(view: StoredView) -> list[str]:
     if not view.series:
         return [*lines, f"no hop in that time in the store {view.store}"]
     if view.min_latency_us is None:
-        return [*lines, f"{view.hops:,} hops in {view.series:,} series · quantiles ±1 %, from histograms"]
+        return [
+            *lines,
+            f"{counted(view.hops, 'hop')} in {view.series:,} series · quantiles ±1 %, from histograms",
+        ]
     least = f"{view.min_latency_us:,g}"
-    return [*lines, f"{view.hops:,} samples of {least} µs or more · `kept`: share of traces, besides tails"]
+    return [
+        *lines,
+        f"{counted(view.hops, 'sample')} of {least} µs or more · `kept`: share of traces, besides tails",
+    ]
 
 
 def _us(value_ns: float | None) -> float | None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from agent.counters import CounterReader
 from agent.loader import Loaded, load
+from agent.polling import next_wait_s
 from agent.ring import RingReader
 from bench.request import request_packet
 from bpf import syscall
@@ -30,7 +31,6 @@ from bpf.spec import ProgramSpec
 
 SPEC = ProgramSpec(window=256)
 RATE = 100_000
-POLL_S = 0.02
 BURST_S = 0.01
 BUDGET_RECORDS_PER_S = 1_000_000
 BUDGET_CPU_S = 0.01
@@ -50,7 +50,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class LoadRound:
-    """One round of reading every POLL_S beside a writer; the cost includes sleeping and waking."""
+    """One round of reading as the agent does beside a writer; the cost includes sleeping and waking."""
 
     records: int
     records_per_s: float
@@ -112,11 +112,14 @@ def one_round(loaded: Loaded, reader: RingReader, seconds: float) -> LoadRound:
     before = counters.read()
     records = polls = 0
     began_s, began_cpu_s = time.perf_counter(), time.thread_time()
+    last_s = began_s
     with writing(loaded, seconds) as writer:
         while writer.is_alive() or reader.pending_bytes:
-            records += len(reader.read())
+            found, now_s = len(reader.read()), time.perf_counter()
+            records += found
             polls += 1
-            time.sleep(POLL_S)
+            time.sleep(next_wait_s(found, now_s - last_s, SPEC.ring_bytes))
+            last_s = now_s
     cpu_s, took_s = time.thread_time() - began_cpu_s, time.perf_counter() - began_s
     after = counters.read()
     return LoadRound(
@@ -160,7 +163,7 @@ def environment() -> dict[str, object]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "ring_bytes": SPEC.ring_bytes,
-        "poll_s": POLL_S,
+        "rate_per_s": RATE,
     }
 
 

@@ -27,12 +27,20 @@ BUCKETS = len(BORDERS_NS) + 1
 MAX_PAIRS = 200
 OTHER = "other"
 
-_BORDERS = np.array(BORDERS_NS, np.uint32)
+GATHERED = 16_384
+"""Records that wait to be counted, 13 bytes each: a call of numpy costs as much for one as for hundreds."""
+
 _KIND, _ENCAP, _CONTEXT = (COLUMNS.index(name) for name in ("kind", "encap", "context"))
 _SOURCE = COLUMNS.index("src_ns"), COLUMNS.index("src_workload")
 _DESTINATION = COLUMNS.index("dst_ns"), COLUMNS.index("dst_workload")
 
 Counts = npt.NDArray[np.int64]
+
+
+def _bucket_of_us() -> npt.NDArray[np.uint8]:
+    """The bucket of a latency in microseconds, rounded up: exact, because every border is a whole number."""
+    borders_us = np.array(BORDERS_NS) // 1000
+    return np.searchsorted(borders_us, np.arange(borders_us[-1] + 2), side="left").astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,60 +63,75 @@ class HopTotals:
     """Adds up named records. One thread. Nothing is forgotten: totals only rise."""
 
     def __init__(self) -> None:
+        self._bucket_of_us = _bucket_of_us()
         self._pairs: set[tuple[str, str]] = set()
-        self._places: dict[tuple[str, str, str], int] = {}
-        self._groups: dict[tuple[str, str, str], int] = {}
+        self._places: dict[tuple[str, str, str, str, str], int] = {}
+        """By kind, source, destination, encapsulation, context."""
         self._counts = np.zeros((0, BUCKETS), np.int64)
         self._sum_ns = np.zeros(0, np.int64)
-        self._hops = np.zeros(0, np.int64)
         self._again = np.zeros(0, np.int64)
         self._names: Names | None = None
-        self._place_of = np.zeros(0, np.intp)
-        self._group_of = np.zeros(0, np.intp)
+        self._row_of = np.zeros(0, np.int64)
+        """Where the counts of each code's place begin."""
+        self._waiting: list[tuple[Codes, npt.NDArray[np.uint32], npt.NDArray[np.uint8]]] = []
+        self._waiting_records = 0
 
     def add(self, records: Records, codes: Codes, names: Names) -> None:
-        """Count records that `names` calls by `codes`."""
-        self._learn(names)
-        groups = self._group_of[codes]
-        self._hops += np.bincount(groups, minlength=len(self._hops))
-        latencies = np.ascontiguousarray(records["latency_ns"])
-        again = (records["quality"] & Quality.RETRANSMIT) != 0
-        if again.any():
-            self._again += np.bincount(groups[again], minlength=len(self._again))
-            codes, latencies = codes[~again], latencies[~again]
-        places = self._place_of[codes]
-        at = places * BUCKETS
-        at += np.searchsorted(_BORDERS, latencies, side="left")
-        # A count of the array's own type: with any other one ufunc.at is 30 times slower.
-        np.add.at(self._counts.reshape(-1), at, np.int64(1))
-        np.add.at(self._sum_ns, places, latencies.astype(np.int64))
+        """Count records that `names` calls by `codes`; `codes` must not change afterwards."""
+        if names is not self._names:
+            self._count()
+            self._names, self._row_of = names, self._row_of[:0]
+        latencies, qualities = (np.ascontiguousarray(records[name]) for name in ("latency_ns", "quality"))
+        self._waiting.append((codes, latencies, qualities))
+        self._waiting_records += len(codes)
+        if self._waiting_records >= GATHERED:
+            self._count()
 
     def facts(self) -> HopFacts:
         """Totals of this moment, nobody else's to change."""
-        by_group = list(self._groups.items())
-        return HopFacts(
-            tuple(self._places),
-            self._counts.copy(),
-            self._sum_ns.copy(),
-            {labels: int(self._hops[group]) for labels, group in by_group},
-            {labels: int(self._again[group]) for labels, group in by_group},
-        )
+        self._count()
+        series: dict[tuple[str, str, str], int] = {}
+        hops: dict[tuple[str, str, str], int] = {}
+        retransmitted: dict[tuple[str, str, str], int] = {}
+        first = self._counts.sum(axis=1)
+        for (kind, source, destination, encap, context), place in self._places.items():
+            series.setdefault((kind, source, destination), len(series))
+            group, again = (kind, encap, context), int(self._again[place])
+            hops[group] = hops.get(group, 0) + int(first[place]) + again
+            retransmitted[group] = retransmitted.get(group, 0) + again
+        buckets, sum_ns = np.zeros((len(series), BUCKETS), np.int64), np.zeros(len(series), np.int64)
+        at = [series[labels[:3]] for labels in self._places]
+        if at:
+            np.add.at(buckets, at, self._counts)
+            np.add.at(sum_ns, at, self._sum_ns)
+        return HopFacts(tuple(series), buckets, sum_ns, hops, retransmitted)
+
+    def _count(self) -> None:
+        if self._names is None or not self._waiting:
+            return
+        self._learn(self._names)
+        codes, latencies_ns, qualities = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
+        self._waiting, self._waiting_records = [], 0
+        at = self._row_of.take(codes)
+        at += self._bucket_of_us.take((latencies_ns + np.uint32(999)) // np.uint32(1000), mode="clip")
+        again = (qualities & np.uint8(Quality.RETRANSMIT)) != 0
+        if again.any():
+            self._again += np.bincount(at[again] // BUCKETS, minlength=len(self._again))
+            at, latencies_ns = at[~again], latencies_ns[~again]
+        size = self._counts.size
+        self._counts += np.bincount(at, minlength=size).reshape(-1, BUCKETS)
+        sums = np.bincount(at, latencies_ns, size).reshape(-1, BUCKETS)  # floats, exact below 2^53
+        self._sum_ns += sums.sum(axis=1).astype(np.int64)
 
     def _learn(self, names: Names) -> None:
         """Places for names that came since the last time."""
-        if names is not self._names:
-            self._names = names
-            self._place_of = self._group_of = np.zeros(0, np.intp)
-        new = names.rows[len(self._place_of) :]
+        new = names.rows[len(self._row_of) :]
         if not new:
             return
-        self._place_of = np.append(self._place_of, [self._place(row) for row in new])
-        groups = [self._group_number(row) for row in new]
-        self._group_of = np.append(self._group_of, groups)
+        self._row_of = np.append(self._row_of, [self._place(row) * BUCKETS for row in new])
         self._counts = _grown(self._counts, len(self._places))
         self._sum_ns = _grown(self._sum_ns, len(self._places))
-        self._hops = _grown(self._hops, len(self._groups))
-        self._again = _grown(self._again, len(self._groups))
+        self._again = _grown(self._again, len(self._places))
 
     def _place(self, row: Row) -> int:
         pair = _workload(row, _SOURCE), _workload(row, _DESTINATION)
@@ -117,11 +140,8 @@ class HopTotals:
                 self._pairs.add(pair)
             else:
                 pair = OTHER, OTHER
-        return self._places.setdefault((row[_KIND], *pair), len(self._places))
-
-    def _group_number(self, row: Row) -> int:
-        labels = row[_KIND], row[_ENCAP], row[_CONTEXT]
-        return self._groups.setdefault(labels, len(self._groups))
+        labels = (row[_KIND], *pair, row[_ENCAP], row[_CONTEXT])
+        return self._places.setdefault(labels, len(self._places))
 
 
 def _workload(row: Row, end: tuple[int, int]) -> str:

@@ -146,7 +146,7 @@ class Agent:
         self._open.close()
 
     def run(self, stop: Callable[[], bool], take: Callable[[Records], None] | None = None) -> None:
-        """Work until `stop()`, asked each 50 ms or sooner. `take` gets every batch of records but empty ones."""
+        """Work until `stop()`, asked each 50 ms at least. `take` gets every batch of records that has any."""
         self._is_running = True
         waiter = select.poll()
         waiter.register(self._following.fileno(), select.POLLIN)

@@ -125,7 +125,7 @@ def headlines(view: StoredView) -> list[str]:
     least = f"{view.min_latency_us:,g}"
     return [
         *lines,
-        f"{counted(view.hops, 'sample')} of {least} µs or more · `kept`: share of traces, besides tails",
+        f"{counted(view.hops, 'sample')} of {least} µs or more · kept: share of traces",
     ]
 
 

@@ -62,7 +62,7 @@ def test_render_samples_say_that_they_are_and_what_was_kept() -> None:
         "n2", "rx", OUTSIDE, FRONT, "", 3, 0, 0, 600_000.0, 990_000.0, 990_000, kept_shift=6, tail=2
     )
     lines = lines_of(Found((slow,), T_NS - 1, is_cut=True), 120, min_latency_us=500.0)
-    assert lines[1] == "3 samples of 500 µs or more · `kept`: share of traces, besides tails"
+    assert lines[1] == "3 samples of 500 µs or more · kept: share of traces"
     assert lines[2].split()[-2:] == ["kept", "quality"]
     assert lines[3].split()[-3:] == ["1/64", "tail", "2"]
     assert "/s" not in lines[2].split()

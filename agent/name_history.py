@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose something was at a time: an address, an interface's index, a service's port."""
 
+from collections import deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -30,6 +31,11 @@ class _Span(Generic[Owner]):
     since_ns: int
     until_ns: int = FOREVER_NS
 
+    @property
+    def open_owner(self) -> Owner | None:
+        """The owner, unless it is over."""
+        return self.owner if self.until_ns == FOREVER_NS else None
+
 
 class History(Generic[Key, Owner]):
     """Owners by key and time (ns, any one clock). `ambiguous` is the answer where two could be meant."""
@@ -37,19 +43,32 @@ class History(Generic[Key, Owner]):
     def __init__(self, ambiguous: Owner) -> None:
         self._ambiguous = ambiguous
         self._spans: dict[Key, list[_Span[Owner]]] = {}
+        self._ended: deque[tuple[int, Key]] = deque()
+        """When something ended, in the order of `change`."""
 
     def __len__(self) -> int:
         return len(self._spans)
 
     def update(self, current: Mapping[Key, Owner], now_ns: int) -> set[Key]:
         """From now on the owners are these and no others. Returns the keys whose owner changed."""
-        changed = {key for key, spans in self._spans.items() if _end(spans, current.get(key), now_ns)}
-        for key, owner in current.items():
-            spans = self._spans.setdefault(key, [])
-            if not spans or spans[-1].until_ns != FOREVER_NS:
-                # Nobody else is known to have had it before: then it was the first one's all the time.
-                spans.append(_Span(owner, now_ns if spans else 0))
-                changed.add(key)
+        return self.change({**dict.fromkeys(self._spans), **current}, now_ns)
+
+    def change(self, owners: Mapping[Key, Owner | None], now_ns: int) -> set[Key]:
+        """From now on these keys have these owners, or none. Returns those whose owner changed."""
+        changed = set()
+        for key, owner in owners.items():
+            spans = self._spans.get(key)
+            if (spans[-1].open_owner if spans else None) == owner:
+                continue
+            changed.add(key)
+            if spans and spans[-1].until_ns == FOREVER_NS:
+                spans[-1].until_ns = now_ns
+                self._ended.append((now_ns, key))
+            if owner is not None and spans:
+                spans.append(_Span(owner, now_ns))
+            elif owner is not None:
+                # Nobody else is known to have had it before: then it was this one's all the time.
+                self._spans[key] = [_Span(owner, 0)]
         self._forget(now_ns - KEEP_NS)
         return changed
 
@@ -60,7 +79,7 @@ class History(Generic[Key, Owner]):
     def present(self, key: Key) -> Owner | None:
         """The owner now."""
         spans = self._spans.get(key)
-        return spans[-1].owner if spans and spans[-1].until_ns == FOREVER_NS else None
+        return spans[-1].open_owner if spans else None
 
     def at(self, key: Key, time_ns: int) -> Answer[Owner]:
         """Whose `key` was at that time."""
@@ -81,20 +100,11 @@ class History(Generic[Key, Owner]):
 
     def _forget(self, before_ns: int) -> None:
         """Drop what ended longer ago than it is kept."""
-        for key in [key for key, spans in self._spans.items() if spans[0].until_ns < before_ns]:
-            kept = [span for span in self._spans[key] if span.until_ns >= before_ns]
+        while self._ended and self._ended[0][0] < before_ns:
+            _, key = self._ended.popleft()
+            kept = [span for span in self._spans.pop(key, []) if span.until_ns >= before_ns]
             if kept:
                 self._spans[key] = kept
-            else:
-                del self._spans[key]
-
-
-def _end(spans: list[_Span[Owner]], owner: Owner | None, now_ns: int) -> bool:
-    """Ends the open span if it is not `owner`'s."""
-    if spans[-1].until_ns != FOREVER_NS or spans[-1].owner == owner:
-        return False
-    spans[-1].until_ns = now_ns
-    return True
 
 
 def _since(span: _Span[Owner]) -> int:

@@ -78,21 +78,42 @@ class NameTables:
         self._addresses: History[bytes, End] = History(AMBIGUOUS)
         self._services: History[tuple[bytes, int], str] = History(AMBIGUOUS_SERVICE)
         self._node_ports: History[int, str] = History(AMBIGUOUS_SERVICE)
+        self._names: NamesPlan | None = None
         self._networks: tuple[tuple[int, int], ...] = ()
+        self._elsewhere: Mapping[bytes, End] = {}
+        self._here: Mapping[bytes, End] = {}
 
     def update(self, plan: Plan, links: Sequence[Link], own: Collection[Address], now_ns: int) -> Changed:
         """From now on these names hold; the ones before for times before. `own`: this node's addresses."""
+        is_new, everything = self._update_names(plan.names, now_ns)
         vports = list(_vports(plan, links))
         by_ifindex = {link.ifindex: end for link, _, end in vports}
         ifindexes = _rename(self._ifindexes, by_ifindex) | self._ifindexes.update(by_ifindex, now_ns)
-        by_address = _addresses(plan, vports, own)
-        addresses = _rename(self._addresses, by_address) | self._addresses.update(by_address, now_ns)
-        services = self._services.update(_service_ports(plan.names), now_ns)
-        node_ports = self._node_ports.update(_node_ports(plan.names), now_ns)
-        networks = tuple(_network(one) for one in plan.names.pod_networks)
-        is_all_new = bool(services or node_ports or networks != self._networks)
-        self._networks = networks
-        return Changed(frozenset(ifindexes), frozenset(addresses), is_all_new)
+        here = {address: HOST for address in map(packed, own) if address not in self._elsewhere}
+        here |= _here(plan, vports)
+        # What the plan says of other nodes may be large, and is not looked through whenever a pod comes.
+        concerned = {**(self._elsewhere if is_new else {}), **self._here, **here}
+        owners = {address: here.get(address) or self._elsewhere.get(address) for address in concerned}
+        addresses = _rename(self._addresses, owners) | self._change_addresses(owners, is_new, now_ns)
+        self._here = here
+        return Changed(frozenset(ifindexes), frozenset(addresses), everything)
+
+    def _update_names(self, names: NamesPlan, now_ns: int) -> tuple[bool, bool]:
+        """What does not depend on interfaces. Whether it is new, and whether all flows may be concerned."""
+        if names is self._names:
+            return False, False
+        networks = tuple(_network(one) for one in names.pod_networks)
+        services = self._services.update(_service_ports(names), now_ns)
+        node_ports = self._node_ports.update(_node_ports(names), now_ns)
+        everything = bool(services or node_ports or networks != self._networks)
+        self._names, self._networks, self._elsewhere = names, networks, _elsewhere(names)
+        return True, everything
+
+    def _change_addresses(self, owners: Mapping[bytes, End | None], is_all: bool, now_ns: int) -> set[bytes]:
+        if not is_all:
+            return self._addresses.change(owners, now_ns)
+        present = {address: end for address, end in owners.items() if end is not None}
+        return self._addresses.update(present, now_ns)
 
     def named(self, flow: Flow, time_ns: int) -> Named:
         """The names of a flow at a time."""
@@ -167,12 +188,12 @@ def vport_end(vport: VportPlan, ifname: str) -> End:
     return End(vport.namespace, pod, workload, is_provisional)
 
 
-def _rename(history: History[_Key, End], current: Mapping[_Key, End]) -> set[_Key]:
+def _rename(history: History[_Key, End], current: Mapping[_Key, End | None]) -> set[_Key]:
     """A vport that was named after its interface gets its real name: that is no second owner."""
     found = set()
     for key, end in current.items():
         before = history.present(key)
-        if before is not None and before.is_provisional and not end.is_provisional:
+        if end and before and before.is_provisional and not end.is_provisional:
             history.rename(key, end)
             found.add(key)
     return found
@@ -188,18 +209,21 @@ def _vports(plan: Plan, links: Iterable[Link]) -> Iterable[_Vport]:
             yield link, vport, vport_end(vport, link.name)
 
 
-def _addresses(plan: Plan, vports: Iterable[_Vport], own: Iterable[Address]) -> dict[bytes, End]:
-    """Owners by address: what is said of this node's vports before what is said of other nodes' pods."""
-    found = {packed(address): HOST for address in own}
-    found |= {packed(address): HOST for node in plan.names.nodes for address in node.addresses}
-    pods = [(End(one.namespace, one.pod, one.workload or one.pod), one.addresses) for one in plan.names.pods]
-    here = [
+def _elsewhere(names: NamesPlan) -> dict[bytes, End]:
+    """Owners by address: other nodes, their pods."""
+    nodes = {packed(address): HOST for node in names.nodes for address in node.addresses}
+    pods = [(End(one.namespace, one.pod, one.workload or one.pod), one.addresses) for one in names.pods]
+    return nodes | _owners(pods)
+
+
+def _here(plan: Plan, vports: Iterable[_Vport]) -> dict[bytes, End]:
+    """Owners by address: this node's pods, those too whose interface is not there."""
+    named = [
         (End(one.namespace, one.pod or one.workload, one.workload or one.pod), one.addresses)
         for one in plan.vports
         if one.pod or one.workload
     ]
-    here += [(end, vport.addresses) for _, vport, end in vports]
-    return found | _owners(pods) | _owners(here)
+    return _owners([*named, *((end, vport.addresses) for _, vport, end in vports)])
 
 
 def _owners(ends: Iterable[tuple[End, Sequence[Address]]]) -> dict[bytes, End]:

@@ -78,6 +78,15 @@ def test_history_forgets_what_is_gone_for_longer_than_it_is_kept() -> None:
     assert len(one) == 1
 
 
+def test_history_change_leaves_other_keys_alone() -> None:
+    one = history()
+    one.update({"a": "web", "b": "db"}, 0)
+    assert one.change({"b": None, "c": "new", "a": "web", "d": None}, 100 * S) == {"b", "c"}
+    assert [one.present(key) for key in "abcd"] == ["web", None, "new", None]
+    assert one.change({"b": "db"}, 101 * S) == {"b"}
+    assert one.at("b", 100 * S).owner == "db"
+
+
 def test_history_rename_changes_the_owner_without_ambiguity() -> None:
     one = history()
     one.update({"a": "veth1"}, 0)

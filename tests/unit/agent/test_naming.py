@@ -3,11 +3,16 @@ from ipaddress import ip_address
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent import name_flows, naming
 from agent.links import Link
+from agent.name_flows import flow_keys, flow_of
+from agent.name_tables import NameTables
 from agent.naming import Namer
-from agent.plan import Plan, parse_plan
+from agent.plan import Plan, VportPlan, parse_plan
+from agent.plan_names import NamesPlan, PodName
 from bpf.record import ContextKind, Encap, Kind, Quality
 from tests.unit.agent.made_records import SECOND_NS, made
 
@@ -183,6 +188,31 @@ def test_update_renames_flows_that_were_named_before() -> None:
     assert ends(one, record) == [(WEB_END, ("shop", "new-0", "new-0"), "")]
 
 
+def test_update_of_vports_keeps_and_update_of_names_changes_what_is_known_of_other_nodes() -> None:
+    one = namer()
+    far = made(Kind.FORWARD, "10.2.0.1", "172.18.0.11")
+    for plan in (PLAN, PLAN.model_copy(update={"vports": ()})):
+        one.update(plan, LINKS[:1], 0, OWN)
+        assert ends(one, far) == [(FAR_END, bucket("host"), "")]
+    one.update(Plan(), LINKS[:1], 0, OWN[1:])
+    far["second_ns"] = 601 * SECOND_NS
+    assert ends(one, far) == [(bucket("unknown"), bucket("unknown"), "")]
+    one.update(PLAN, LINKS, 700 * SECOND_NS, OWN)
+    far["second_ns"] = 701 * SECOND_NS
+    assert ends(one, far) == [(FAR_END, bucket("host"), "")]
+
+
+def test_address_of_a_vport_goes_before_what_the_plan_says_of_other_nodes() -> None:
+    here = "vports: [{match: veth-web, namespace: shop, pod: web-1, workload: web, addresses: 10.2.0.1}]\n"
+    pods, nodes = "[{pod: old-0, addresses: [10.2.0.1, 172.18.0.11]}]", "[{name: n2, addresses: 10.2.0.1}]"
+    names = f"names: {{pods: {pods}, nodes: {nodes}}}"
+    one = namer(parse_plan(here + names))
+    assert ends(one, made(Kind.FORWARD, "10.2.0.1", "172.18.0.11")) == [(WEB_END, ("", "old-0", "old-0"), "")]
+    one.update(parse_plan(names), [], 100 * SECOND_NS)
+    late = made(Kind.FORWARD, "10.2.0.1", "10.2.0.1", at_ns=106 * SECOND_NS)
+    assert ends(one, late)[0][0] == ("", "old-0", "old-0")
+
+
 def test_update_that_names_a_vport_better_is_no_second_owner() -> None:
     one = namer(parse_plan("nic: eth0\nvports: [{match: 'veth*', addresses: 10.1.0.1}]"), LINKS[:2])
     record = made(Kind.TX, "10.1.0.1", "10.2.0.1", first_ifindex=WEB, at_ns=SECOND_NS)
@@ -313,3 +343,56 @@ def test_names_beyond_their_bound_are_numbered_anew(monkeypatch: pytest.MonkeyPa
 def test_codes_of_records_that_do_not_lie_side_by_side() -> None:
     records = np.concatenate([made(Kind.RX, second_ifindex=WEB), made(Kind.TX, first_ifindex=DB)] * 3)
     assert [destination for _, destination, _ in ends(namer(), records[::2])] == [WEB_END] * 3
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 400),  # seconds that pass
+        st.tuples(*[st.sampled_from(["", "a", "b"])] * 3),  # whose addresses 1 to 3 are now
+        st.tuples(*[st.sampled_from(["", "a", "b"])] * 2),  # whose interfaces 11 and 12 are now
+        st.lists(  # hops: seconds ago, kind, source, destination, interface
+            st.tuples(
+                st.integers(0, 30),
+                st.sampled_from(list(Kind)),
+                st.integers(1, 3),
+                st.integers(1, 3),
+                st.integers(11, 12),
+            ),
+            max_size=8,
+        ),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS, st.booleans())
+def test_codes_are_what_the_tables_say_of_each_record_alone(
+    steps: list[tuple[int, tuple[str, ...], tuple[str, ...], list[tuple[int, Kind, int, int, int]]]],
+    is_whole: bool,
+) -> None:
+    """What is remembered of flows never shows, however names change and whatever the order of hops."""
+    one, tables, now_s = Namer(), NameTables(), 1000
+    for pause_s, owners, vports, hops in steps:
+        now_s += pause_s
+        pods = tuple(
+            PodName(pod=pod, addresses=(ip_address(f"10.2.0.{number}"),))
+            for number, pod in enumerate(owners, start=1)
+            if pod
+        )
+        named = tuple(VportPlan(match=f"v{pod}", pod=pod) for pod in "ab")
+        plan = Plan(vports=named, names=NamesPlan(pods=pods))
+        links = [Link(11 + number, f"v{pod}") for number, pod in enumerate(vports) if pod]
+        one.update(plan, links, now_s * SECOND_NS)
+        tables.update(plan, links, (), now_s * SECOND_NS)
+        records = [
+            made(kind, f"10.2.0.{src}", f"10.2.0.{dst}", first_ifindex=vport, second_ifindex=vport,
+                 at_ns=(now_s - ago_s) * SECOND_NS)
+            for ago_s, kind, src, dst, vport in hops
+        ]  # fmt: skip
+        batches = [np.concatenate(records)] if is_whole and records else records
+        found = [row for batch in batches for row in ends(one, batch)]
+        for record, (source, destination, _) in zip(records, found, strict=True):
+            flow, _, _ = flow_of(flow_keys(record, np.zeros((1, 8), np.uint64))[0])
+            want = tables.named(flow, int(record["second_ns"][0]))
+            assert (source[2], destination[2]) == (want.source.workload, want.destination.workload)

@@ -165,6 +165,11 @@ def _start_sidecar(program: Path, pod: Pod, sidecar: envoy.Sidecar) -> subproces
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
+    except OSError as error:
+        log.close()
+        raise LabError(
+            f"sidecar of {pod.name}: {program}: {error.strerror}: is it an Envoy for this machine?"
+        ) from error
     finally:
         os.close(opened)
     process.stderr = log

@@ -68,3 +68,17 @@ def test_bookinfo_whose_sidecar_ends_says_which_and_how(monkeypatch: pytest.Monk
         ),
     ):
         bookinfo(lab)
+
+
+def test_bookinfo_whose_envoy_is_no_program_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = tmp_path / "envoy"
+    text.write_text("no program")
+    text.chmod(0o755)
+    monkeypatch.setenv("OVERHOP_ENVOY", str(text))
+    with (
+        Lab.vxlan(nodes=2) as lab,
+        pytest.raises(
+            LabError, match=r"^sidecar of productpage: .*/envoy: Exec format error: is it an Envoy"
+        ),
+    ):
+        bookinfo(lab)

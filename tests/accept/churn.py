@@ -19,6 +19,8 @@ TRACED_WITHIN_S = 1.0
 RSS_MAX_MB = 80.0
 REQUESTS_OF_A_POD = 50
 VPORT_MAPS = ("oh_owners", "oh_filter", "oh_seen")
+NO_STORE = ("--store", "none")
+"""A store opens its files and starts its writer when there is something to write: no descriptors of pods."""
 _END_TIMEOUT_S = 120.0
 _CLEAN_TIMEOUT_S = 30.0
 
@@ -27,7 +29,8 @@ def churn(place: Stage, pods: int, rate_hz: float) -> Verdict:
     """So many pods are made one after the other, send requests, and are deleted, beside a steady load."""
     verdict = Verdict(f"churn of {pods} pods")
     names = [f"churn-{number}" for number in range(pods)]
-    with AgentProcess(place.node, place.directory, plan=_plan(place, names)) as agent:
+    plan = _plan(place, names)
+    with AgentProcess(place.node, place.directory, plan, NO_STORE) as agent:
         held, descriptors = Held.by(agent.pid), agent.descriptors()
         entries = {name: held.entries(name) for name in VPORT_MAPS}
         agent.start_recording()

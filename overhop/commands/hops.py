@@ -126,7 +126,8 @@ def show_views(views: Iterator[HopsView], *, as_json: bool) -> int:
 
 def view_as_json(view: HopsView) -> dict[str, object]:
     """The view as `overhop hops --json` prints it (docs/cli.md)."""
-    return asdict(view) | {"hops_per_s": round(view.hops_per_s, 3)}
+    rows = [asdict(row) | {"node": view.node} for row in view.rows]
+    return asdict(view) | {"rows": rows, "hops_per_s": round(view.hops_per_s, 3)}
 
 
 def _show_for_people(views: Iterator[HopsView], console: Console) -> None:

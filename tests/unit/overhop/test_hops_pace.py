@@ -8,7 +8,7 @@ from overhop.commands.hops import Filter, HopsOptions, chosen, show_views
 from overhop.errors import UsageError
 from overhop.hops_view import HopRow, HopsView, Sort
 
-VIEW = HopsView(1, "eth0", 2, 2.0, (HopRow("rx", "a", "b", 4, 1.5, 2.5, 3.5),))
+VIEW = HopsView(1, "eth0", 2, 2.0, (HopRow("rx", "a", "b", 4, 1.5, 2.5, 3.5),), node="n1")
 
 
 def options(once: bool = False, duration_s: float | None = None) -> HopsOptions:
@@ -36,11 +36,12 @@ def test_show_views_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]
     assert len(lines) == 2
     assert json.loads(lines[0])["hops_per_s"] == 2.0
     assert json.loads(lines[0])["rows"][0]["p50_us"] == 1.5
+    assert json.loads(lines[0])["rows"][0]["node"] == "n1"
 
 
 def test_show_views_pipe_prints_each_view(capsys: pytest.CaptureFixture[str]) -> None:
     assert show_views(iter([VIEW, VIEW]), as_json=False) == 0
-    assert capsys.readouterr().out.count("agent 1 · eth0") == 2
+    assert capsys.readouterr().out.count("agent 1 on n1 · eth0") == 2
 
 
 def test_show_views_interrupt_is_the_normal_end() -> None:

@@ -2,6 +2,7 @@
 """`overhop hops` and `overhop trace` as they are typed, on a real store of a few rows."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -197,6 +198,27 @@ def test_hops_with_times_that_cannot_be_are_wrong_usage(
 ) -> None:
     assert run("hops", "--store", str(store), *arguments) == 2
     assert re.fullmatch(r"overhop: [^\n]+\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "expected"),
+    [
+        ("overhop hops --kind ", "3", ["rx", "tx", "local", "forward"]),
+        ("overhop hops --so", "2", ["--sort"]),
+        ("overhop inv", "1", ["inventory"]),
+        ("overhop trace --w", "2", ["--wait"]),
+    ],
+)
+def test_completion_knows_commands_options_and_values(words: str, number: str, expected: list[str]) -> None:
+    variables = {"_OVERHOP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": number}
+    done = subprocess.run(
+        [sys.executable, "-m", "overhop"],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == expected
 
 
 def test_hops_whose_reader_goes_away_says_nothing(store: Path) -> None:

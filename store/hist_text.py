@@ -82,7 +82,7 @@ def merged(texts: Sequence[str], groups: npt.NDArray[np.intp], count: int) -> np
 def _varints(values: npt.NDArray[np.uint64]) -> tuple[bytes, npt.NDArray[np.intp]]:
     """All values one after the other, seven bits a byte, the lowest first; and where each one ends."""
     lengths = np.ones(len(values), np.intp)
-    for bits in range(7, 64, 7):
+    for bits in range(7, int(values.max(initial=0)).bit_length(), 7):
         lengths += values >= np.uint64(1 << bits)
     ends = lengths.cumsum()
     data = np.zeros(ends[-1] if len(ends) else 0, np.uint8)

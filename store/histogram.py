@@ -84,16 +84,24 @@ def _quantiles(
     found = np.empty((len(counts), len(shares)))
     for start in range(0, len(counts), _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
-        up_to = counts[rows].cumsum(axis=1, dtype=np.uint64)
+        some = counts[rows]
+        first, last = _occupied(some)
+        up_to = some[:, first : last + 1].cumsum(axis=1, dtype=np.uint64)
         totals = up_to[:, -1]
         lowest, highest = min_ns[rows].astype(np.float64), max_ns[rows].astype(np.float64)
         for column, share in enumerate(shares):
             ranks = np.ceil(np.round(share * totals, 6)).clip(1)
-            at = np.minimum((up_to < ranks[:, None]).sum(axis=1), len(last_ns) - 1)
+            at = np.minimum(first + (up_to < ranks[:, None]).sum(axis=1), last)
             middle = _middle(np.maximum(least_ns[at], lowest), np.minimum(last_ns[at], highest))
             middle = np.where(ranks <= 1, lowest, np.where(ranks >= totals, highest, middle))
             found[rows, column] = np.where(totals == 0, np.nan, middle.clip(lowest, highest))
     return found
+
+
+def _occupied(counts: Counts) -> tuple[int, int]:
+    """The first and the last column in which something is; most are empty at both sides."""
+    columns = np.flatnonzero(counts.any(axis=0))
+    return (int(columns[0]), int(columns[-1])) if len(columns) else (0, 0)
 
 
 def _middle(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

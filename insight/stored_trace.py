@@ -93,8 +93,8 @@ def _shift_then(store: Store, node: str, hops: Sequence[TraceHop]) -> int | None
     """The largest share that the node left out around the trace; None if it stored nothing then."""
     since_ns = min(hop.start_ns for hop in hops) - AROUND_NS
     until_ns = max(hop.end_ns for hop in hops) + AROUND_NS
-    found = store.samples(Span(since_ns, until_ns), Where(node=node), limit=1000)
-    shifts = found["kept_shift"]
+    around = Span(since_ns, until_ns)
+    shifts = store.samples(around, Where(node=node), limit=1000, columns=("kept_shift",))["kept_shift"]
     return int(shifts.max()) if len(shifts) else None
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,26 +108,26 @@ def test_demo_of_the_mesh_finds_every_request_in_the_store_and_leaves_nothing(
         {"none": 40},
     ]
     assert [(hop["node"], hop["kind"]) for hop in said["trace"]["hops"]] == WAY
-    assert demo.left(said["topology"]["name"]) == []
-
-
-def test_demo_of_the_mesh_names_who_called_whom(files: Path) -> None:
-    require_envoy()
-    out, _ = Demo(files, "--json", "--requests", "8").end()
-    series = {
-        (each["node"], each["kind"]): (each["source"], each["destination"], each["service"])
-        for each in json.loads(out)["series"]
-    }
-    ends = {
-        stop: (source["workload"], destination["workload"], service)
-        for stop, (source, destination, service) in series.items()
-    }
-    assert ends == {
+    # A node port hides the client behind an address of the node, whatever the CNI.
+    assert who_called_whom(said["series"]) == {
         ("n1", "rx"): ("masqueraded", "productpage-v1", "bookinfo/productpage"),
         ("n1", "local"): ("productpage-v1", "details-v1", "bookinfo/details"),
         ("n1", "tx"): ("productpage-v1", "reviews-v1", "bookinfo/reviews"),
         ("n2", "rx"): ("productpage-v1", "reviews-v1", ""),
         ("n2", "local"): ("reviews-v1", "ratings-v1", "bookinfo/ratings"),
+    }
+    assert demo.left(said["topology"]["name"]) == []
+
+
+def who_called_whom(series: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """By node and kind: workloads at both ends, and the service."""
+    return {
+        (each["node"], each["kind"]): (
+            each["source"]["workload"],
+            each["destination"]["workload"],
+            each["service"],
+        )
+        for each in series
     }
 
 

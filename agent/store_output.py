@@ -88,6 +88,7 @@ class StoreOutput:
         """Write what waits, once; end the writer."""
         if self._facts is None:
             self._open.close()
+            self._trouble.end(self._appender.status())
             self._facts = _facts(self._path, self._appender.status(), self._writer.status)
 
     def _present(self, path: Path, node: str) -> Presence | None:
@@ -132,20 +133,28 @@ class _Trouble:
     """Says once when rows cannot be written any more, and once when they can again."""
 
     def __init__(self) -> None:
-        self._begun: AppenderStatus | None = None
+        self._is_begun = False
+        self._dropped_before: Mapping[str, int] = {}
+        """At the last look without trouble."""
         self._sync_error: str | None = None
 
     def look(self, status: AppenderStatus) -> None:
-        if status.error is not None and self._begun is None:
-            self._begun = status
+        if status.error is not None and not self._is_begun:
             _log.error("rows cannot be stored, they wait in memory", extra={"reason": status.error})
-        elif status.error is None and self._begun is not None:
-            dropped = {
-                table: rows - self._begun.dropped.get(table, 0) for table, rows in status.dropped.items()
-            }
-            dropped = {table: rows for table, rows in dropped.items() if rows}
-            _log.warning("rows are stored again", extra={"dropped": dropped or "none"})
-            self._begun = None
+        elif status.error is None and self._is_begun:
+            _log.warning("rows are stored again", extra={"dropped": self._dropped(status) or "none"})
+        self._is_begun = status.error is not None
+        if not self._is_begun:
+            self._dropped_before = status.dropped
         if status.sync_error is not None and status.sync_error != self._sync_error:
             _log.error("rows may be lost at a power cut", extra={"reason": status.sync_error})
         self._sync_error = status.sync_error
+
+    def end(self, status: AppenderStatus) -> None:
+        """The last look: what waited is written or dropped by now."""
+        if dropped := self._dropped(status):
+            _log.error("rows were not stored", extra={"dropped": dropped})
+
+    def _dropped(self, status: AppenderStatus) -> dict[str, int]:
+        more = {table: rows - self._dropped_before.get(table, 0) for table, rows in status.dropped.items()}
+        return {table: rows for table, rows in more.items() if rows}

@@ -11,6 +11,7 @@ from agent.store_output import StoreFacts, StoreOutput
 from agent.store_writer import WriterStatus, WriterSupervisor
 from store.query import StoreError
 from store.segment import SegmentReader
+from tests.accept.verdict import until
 
 BATCH = event_batch([Event("vports", "2", "", 5)])
 
@@ -107,3 +108,44 @@ def test_store_output_trouble_is_said_once_at_its_begin_and_end(
     sink.close()
     assert [record.message for record in caplog.records] == ["rows cannot be stored, they wait in memory"]
     assert sink.facts().appended == {"event": 1}
+
+
+def test_store_output_rows_that_fell_out_are_named_when_trouble_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = tmp_path / "s"
+    sink = output(store)
+    (store / "event").write_text("in the way")
+    for _ in range(20):  # 1 MB each, half of that compressed; 8 MiB may wait
+        sink.append(event_batch([Event("plan", "refused", os.urandom(500).hex(), 5) for _ in range(1000)]))
+    sink.poll(0)
+    dropped = sink.facts().dropped["event"]
+    assert 0 < dropped < 20_000
+    (store / "event").unlink()
+
+    def look() -> bool:
+        sink.poll(1)
+        return sink.facts().error is None
+
+    assert until(look, bool, 20.0)
+    assert sink.facts().appended == {"event": 20_000 - dropped}
+    assert [record.message for record in caplog.records] == [
+        "rows cannot be stored, they wait in memory",
+        "rows are stored again",
+    ]
+    assert caplog.records[1].__dict__["dropped"] == {"event": dropped}
+    sink.close()
+    assert len(caplog.records) == 2
+
+
+def test_store_output_rows_that_wait_at_the_end_are_lost_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = output(tmp_path / "s")
+    (tmp_path / "s" / "event").write_text("in the way")
+    sink.append(BATCH)
+    sink.poll(0)
+    sink.close()
+    assert caplog.records[-1].message == "rows were not stored"
+    assert caplog.records[-1].__dict__["dropped"] == {"event": 1}
+    assert sink.facts().dropped == {"event": 1}

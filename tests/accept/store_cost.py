@@ -2,6 +2,7 @@
 """What agent and writer cost when all is on: names, summaries, samples, store, metrics (design §14)."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.accept.budgets import RSS_MAX_MB, cpu_share, first_hop, send
@@ -18,12 +19,13 @@ COMPACTED_S = 180.0
 def store_cost() -> Verdict:
     """An agent that stores, at rest and through so many requests, and its writer once it made Parquet."""
     verdict = Verdict("cost of an agent that stores")
-    with stage() as place:
+    with stage() as place, ExitStack() as stack:
         store = place.directory / "store"
         agent = StoringAgent(place.node, place.directory, store, metrics="127.0.0.1:0")
-        with agent.process:
-            _measure(verdict, place, agent, store)
-            agent.process.terminate()
+        stack.callback(agent.process.__exit__, None, None, None)
+        agent.start()
+        _measure(verdict, place, agent, store)
+        agent.end()
         first_hop(verdict, place, ("--store", str(place.directory / "others")))
     return verdict
 

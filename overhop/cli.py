@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -302,6 +303,8 @@ def demo(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. The only place where exceptions become text."""
     edge = Edge()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without µ and → gets question marks
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         result = typer.main.get_command(app).main(given, "overhop", standalone_mode=False, obj=edge)

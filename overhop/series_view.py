@@ -120,7 +120,7 @@ def headlines(view: StoredView) -> list[str]:
     if view.min_latency_us is None:
         return [
             *lines,
-            f"{counted(view.hops, 'hop')} in {view.series:,} series · quantiles ±1 %, from histograms",
+            f"{counted(view.hops, 'hop')} in {view.series:,} series · quantiles ±1 %",
         ]
     least = f"{view.min_latency_us:,g}"
     return [

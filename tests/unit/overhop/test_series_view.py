@@ -35,7 +35,7 @@ def lines_of(
 def test_render_60_columns() -> None:
     assert lines_of(FOUND, 60) == [
         "2023-11-14T21:13:20Z to 2023-11-14T22:13:20Z",
-        "7,236 hops in 2 series · quantiles ±1 %, from histograms",
+        "7,236 hops in 2 series · quantiles ±1 %",
         "kind from → to               hops p50 µs p99 µs",
         "tx   shop/front → shop/cart 7,200   3.20   5.60",
         "rx   external → shop/front     36   31.0    990",

@@ -159,7 +159,7 @@ def test_trace_without_a_configured_store_is_wrong_usage(capsys: pytest.CaptureF
 def test_hops_of_the_store_are_printable_lines(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("hops", "--since", "1h", "--store", str(store)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "1 hop in 1 series · quantiles ±1 %, from histograms"
+    assert lines[1] == "1 hop in 1 series · quantiles ±1 %"
     assert all(line.isprintable() for line in lines)
     assert max(len(line) for line in lines) <= 120
 
@@ -219,6 +219,14 @@ def test_completion_knows_commands_options_and_values(words: str, number: str, e
         check=True,
     )
     assert done.stdout.split() == expected
+
+
+def test_hops_where_the_locale_is_ascii_has_question_marks(store: Path) -> None:
+    command = [sys.executable, "-m", "overhop", "hops", "--store", str(store)]
+    variables = {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    assert "1 hop in 1 series ? quantiles ?1 %" in done.stdout
+    assert done.stderr == ""
 
 
 def test_hops_whose_reader_goes_away_says_nothing(store: Path) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import socket
-import struct
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ from agent.recording import (
     RecordStatus,
     read_recording,
 )
+from agent.unix_socket import LineClient, LineServer
 
 __all__ = [
     "RecordError",
@@ -39,7 +39,6 @@ __all__ = [
 
 MAX_LINE_BYTES = 8192
 MAX_CONNECTIONS = 8
-_UCRED = struct.Struct("3i")
 
 
 def default_socket_path(run_dir: str | os.PathLike[str] = unix_socket.RUN_DIRECTORY) -> Path:
@@ -56,55 +55,40 @@ class RecordServer:
     def __init__(
         self, path: str | os.PathLike[str], recorder: Recorder, allowed_uids: Collection[int] = (0,)
     ) -> None:
-        self.path = os.fspath(path)
         self._recorder = recorder
         self._allowed_uids = frozenset(allowed_uids)
-        self._connections: list[_Connection] = []
-        self._socket = _listen(self.path)
+        self._clients: list[_Client] = []
+        self._server = _listening(path)
+        self.path = self._server.path
 
     def fileno(self) -> int:
         """For select(2): readable when somebody connects."""
-        return self._socket.fileno()
+        return self._server.fileno()
 
     def poll(self) -> None:
         """Accepts, reads, answers, as far as that is possible now."""
-        self._accept()
-        for connection in self._connections:
-            connection.poll()
-        self._connections = [connection for connection in self._connections if connection.open]
+        for line in self._server.accept(len(self._clients)):
+            if (uid := line.uid()) in self._allowed_uids:
+                self._clients.append(_Client(line, self._recorder))
+            else:
+                line.refuse(f"user id {uid} may not record: ask as root")
+        for client in self._clients:
+            client.poll()
+        self._clients = [client for client in self._clients if client.line.open]
 
     def close(self) -> None:
         """Stops listening and removes the socket; the recorder stays as it is."""
-        for connection in self._connections:
-            connection.close()
-        self._socket.close()
-        Path(self.path).unlink(missing_ok=True)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            connection = _Connection(peer, self._recorder)
-            uid = _peer_uid(peer)
-            if uid not in self._allowed_uids:
-                connection.refuse(f"user id {uid} may not record: ask as root")
-            elif len(self._connections) >= MAX_CONNECTIONS:
-                connection.refuse(f"{MAX_CONNECTIONS} clients are connected already: try later")
-            else:
-                self._connections.append(connection)
+        for client in self._clients:
+            client.line.close()
+        self._server.close()
 
 
-class _Connection:
-    """One client: its unfinished line, and whether it waits for the end of a recording."""
+class _Client:
+    """One client, and whether it waits for the end of a recording."""
 
-    def __init__(self, peer: socket.socket, recorder: Recorder) -> None:
-        peer.setblocking(False)
-        self.open = True
-        self._peer = peer
+    def __init__(self, line: LineClient, recorder: Recorder) -> None:
+        self.line = line
         self._recorder = recorder
-        self._buffer = b""
         self._awaits_stop = False
 
     def poll(self) -> None:
@@ -112,34 +96,11 @@ class _Connection:
             if self._recorder.status().recording:
                 return
             self._awaits_stop = False
-            self._answer(asdict(self._recorder.status()))
-        self._receive()
-        while self.open and not self._awaits_stop and b"\n" in self._buffer:
-            line, self._buffer = self._buffer.split(b"\n", 1)
-            self._execute(line)
-
-    def refuse(self, reason: str) -> None:
-        self._answer({"error": reason})
-        self.close()
-
-    def close(self) -> None:
-        self.open = False
-        self._peer.close()
-
-    def _receive(self) -> None:
-        try:
-            received = self._peer.recv(MAX_LINE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()  # the client is gone; nobody is left to tell
-            return
-        if not received:
-            self.close()
-            return
-        self._buffer += received
-        if len(self._buffer) > MAX_LINE_BYTES:
-            self.refuse(f"a command has at most {MAX_LINE_BYTES} bytes")
+            self.line.send(asdict(self._recorder.status()))
+        self.line.flush()
+        self.line.receive()
+        while not self._awaits_stop and (command := self.line.next_line()) is not None:
+            self._execute(command)
 
     def _execute(self, line: bytes) -> None:
         try:
@@ -147,7 +108,7 @@ class _Connection:
         except (ValueError, RecordError) as error:
             answer = {"error": str(error)}
         if answer is not None:
-            self._answer(answer)
+            self.line.send(answer)
 
     def _command(self, words: list[str]) -> dict[str, object] | None:
         match words:
@@ -164,13 +125,6 @@ class _Connection:
         given = shlex.join(words)
         raise RecordError(f"unknown command {given!r}: START FILE [MAX_BYTES], STOP or STATUS")
 
-    def _answer(self, answer: dict[str, object]) -> None:
-        """Short enough for an empty socket buffer; a client that does not read its answers is dropped."""
-        try:
-            self._peer.sendall(json.dumps(answer).encode() + b"\n")
-        except OSError:
-            self.close()
-
 
 def _bytes(text: str) -> int:
     if not text.isascii() or not text.isdigit():
@@ -178,18 +132,14 @@ def _bytes(text: str) -> int:
     return int(text)
 
 
-def _peer_uid(peer: socket.socket) -> int:
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return int(_UCRED.unpack(credentials)[1])
-
-
-def _listen(path: str) -> socket.socket:
+def _listening(path: str | os.PathLike[str]) -> LineServer:
     try:
-        return unix_socket.listen(path, MAX_CONNECTIONS)
+        return LineServer(path, MAX_CONNECTIONS, MAX_LINE_BYTES)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         advice = "is another agent running here?" if taken else "the agent must be able to write there"
-        raise RecordError(f"record socket {path}: {error.strerror or error}: {advice}") from None
+        reason = error.strerror or error
+        raise RecordError(f"record socket {os.fspath(path)}: {reason}: {advice}") from None
 
 
 def record_client(path: str | os.PathLike[str], command: str, timeout_s: float = 30.0) -> dict[str, object]:

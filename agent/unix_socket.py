@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Root-only Unix sockets in the file system, one per network namespace and purpose."""
+"""Root-only Unix sockets in the file system, one per network namespace and purpose: lines in, JSON lines out.
+
+Servers and clients never block: the agent's loop calls when it has time.
+"""
 
 import errno
 import fcntl
+import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 RUN_DIRECTORY = "/run/overhop"
 PURPOSES = ("record", "watch")
+MAX_UNSENT_BYTES = 1 << 20
+"""A client that leaves more unread is dropped; the largest answer has 300 KB."""
+_UCRED = struct.Struct("3i")
 _LOCK_NAME = "sockets.lock"
 _OUR_NAME = re.compile(rf"({'|'.join(PURPOSES)})-[0-9]+\.sock")
 
@@ -43,6 +51,115 @@ def listen(path: str, backlog: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+class LineServer:
+    """Listens at `path`; clients beyond `max_clients` are told so. Raises OSError as listen() does."""
+
+    def __init__(self, path: str | os.PathLike[str], max_clients: int, max_line_bytes: int) -> None:
+        self.path = os.fspath(path)
+        self._max_clients = max_clients
+        self._max_line_bytes = max_line_bytes
+        self._socket = listen(self.path, max_clients)
+
+    def fileno(self) -> int:
+        """For select(2): readable when somebody connects."""
+        return self._socket.fileno()
+
+    def accept(self, clients: int) -> list["LineClient"]:
+        """Those who connected since the last call, where there are so many clients already."""
+        found: list[LineClient] = []
+        while True:
+            try:
+                peer, _ = self._socket.accept()
+            except BlockingIOError:
+                return found
+            client = LineClient(peer, self._max_line_bytes)
+            if clients + len(found) >= self._max_clients:
+                client.refuse(f"{self._max_clients} clients are connected already: try later")
+            else:
+                found.append(client)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket; the clients are their owner's."""
+        self._socket.close()
+        Path(self.path).unlink(missing_ok=True)
+
+
+class LineClient:
+    """One connection: its unfinished line, and what it still has to get."""
+
+    def __init__(self, peer: socket.socket, max_line_bytes: int) -> None:
+        peer.setblocking(False)
+        self.open = True
+        self._peer = peer
+        self._max_line_bytes = max_line_bytes
+        self._in = b""
+        self._out = b""
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether an answer is on its way."""
+        return bool(self._out)
+
+    def uid(self) -> int:
+        """User id of the other side, when it connected."""
+        credentials = self._peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return int(_UCRED.unpack(credentials)[1])
+
+    def receive(self) -> None:
+        """Take what there is, once, unless a whole line waits already: who asks too fast is held up."""
+        if not self.open or b"\n" in self._in:
+            return
+        try:
+            received = self._peer.recv(self._max_line_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()  # the client is gone; nobody is left to tell
+            return
+        if not received:
+            self.close()
+            return
+        self._in += received
+        if len(self._in.partition(b"\n")[0]) > self._max_line_bytes:
+            self.refuse(f"a command has at most {self._max_line_bytes} bytes")
+
+    def next_line(self) -> bytes | None:
+        """The oldest whole line, without its end; None if there is none."""
+        line, end, rest = self._in.partition(b"\n")
+        if not self.open or not end:
+            return None
+        self._in = rest
+        return line
+
+    def send(self, answer: Mapping[str, object]) -> None:
+        """One line of JSON, as far as it goes now; flush() sends the rest."""
+        self._out += json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+        self.flush()
+        if len(self._out) > MAX_UNSENT_BYTES:
+            self.close()
+
+    def flush(self) -> None:
+        """Send what waits, as far as it goes now."""
+        if not self._out or not self.open:
+            return
+        try:
+            self._out = self._out[self._peer.send(self._out) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+
+    def refuse(self, reason: str) -> None:
+        """Say why, and end the connection."""
+        self.send({"error": reason})
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; may be called twice."""
+        self.open = False
+        self._peer.close()
 
 
 def remove_stale(run_dir: str | os.PathLike[str] = RUN_DIRECTORY) -> list[str]:

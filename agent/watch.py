@@ -6,22 +6,19 @@ line with the summary of that interval, of hops that took at least NS, again and
 Nothing is kept while nobody watches.
 """
 
-import json
 import math
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
-from agent import unix_socket
 from agent.counters import LOSSES
 from agent.names import Row
 from agent.output import OutputFacts
 from agent.records import Records
 from agent.summary import Series, by_series
+from agent.unix_socket import LineClient, LineServer
 from bpf.record import RECORD
 
 MAX_CLIENTS = 8
@@ -75,15 +72,15 @@ class WatchServer:
         facts: Callable[[], AgentFacts],
         name: Callable[[Records], Sequence[Row]],
     ) -> None:
-        self.path = os.fspath(path)
         self._facts = facts
         self._name = name
         self._clients: list[_Client] = []
-        self._socket = unix_socket.listen(self.path, MAX_CLIENTS)
+        self._server = LineServer(path, MAX_CLIENTS, MAX_LINE_BYTES)
+        self.path = self._server.path
 
     def fileno(self) -> int:
         """For select(2): readable when somebody connects."""
-        return self._socket.fileno()
+        return self._server.fileno()
 
     def add(self, records: Records) -> None:
         """Remember the records (no copy is made) for those who watch."""
@@ -92,35 +89,22 @@ class WatchServer:
 
     def poll(self, now_ns: int) -> None:
         """Accept, read commands, send what is due at `now_ns` (CLOCK_MONOTONIC)."""
-        self._accept()
+        self._clients += [_Client(line) for line in self._server.accept(len(self._clients))]
         for client in self._clients:
+            client.line.flush()
             client.receive(now_ns)
             if client.wants_status:
                 client.wants_status = False
-                client.send(asdict(self._facts()))
+                client.line.send(asdict(self._facts()))
             if client.is_due(now_ns):
-                client.send(self._view(client.taken(now_ns)))
-            client.flush()
-        self._clients = [client for client in self._clients if client.open]
+                client.line.send(self._view(client.taken(now_ns)))
+        self._clients = [client for client in self._clients if client.line.open]
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
         for client in self._clients:
-            client.close()
-        self._socket.close()
-        Path(self.path).unlink(missing_ok=True)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            client = _Client(peer)
-            if len(self._clients) >= MAX_CLIENTS:
-                client.refuse(f"{MAX_CLIENTS} clients are connected already: try later")
-            else:
-                self._clients.append(client)
+            client.line.close()
+        self._server.close()
 
     def _view(self, interval: "_Interval") -> dict[str, object]:
         facts = self._facts()
@@ -181,15 +165,11 @@ class _Interval:
 
 
 class _Client:
-    """One connection: its unfinished command, what it still has to get, what it watches."""
+    """One client, and what it watches."""
 
-    def __init__(self, peer: socket.socket) -> None:
-        peer.setblocking(False)
-        self.open = True
+    def __init__(self, line: LineClient) -> None:
+        self.line = line
         self.wants_status = False
-        self._peer = peer
-        self._in = b""
-        self._out = b""
         self._interval_ns = 0
         self._min_latency_ns = 0
         self._since_ns = 0
@@ -210,7 +190,11 @@ class _Client:
 
     def is_due(self, now_ns: int) -> bool:
         """An interval is over, and the client has read the one before (else this one grows)."""
-        return self._interval_ns > 0 and not self._out and now_ns - self._since_ns >= self._interval_ns
+        return (
+            self._interval_ns > 0
+            and not self.line.has_unsent
+            and now_ns - self._since_ns >= self._interval_ns
+        )
 
     def taken(self, now_ns: int) -> _Interval:
         records = np.concatenate([np.empty(0, RECORD), *self._batches])
@@ -219,22 +203,9 @@ class _Client:
         return interval
 
     def receive(self, now_ns: int) -> None:
-        try:
-            received = self._peer.recv(MAX_LINE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()  # the client is gone; nobody is left to tell
-            return
-        if not received:
-            self.close()
-            return
-        self._in += received
-        while self.open and b"\n" in self._in:
-            line, self._in = self._in.split(b"\n", 1)
-            self._execute(line.decode("ascii", "replace").split(), now_ns)
-        if len(self._in) > MAX_LINE_BYTES:
-            self.refuse(f"a command has at most {MAX_LINE_BYTES} bytes")
+        self.line.receive()
+        while (command := self.line.next_line()) is not None:
+            self._execute(command.decode("ascii", "replace").split(), now_ns)
 
     def _execute(self, words: list[str], now_ns: int) -> None:
         match words:
@@ -243,14 +214,14 @@ class _Client:
             case ["WATCH", seconds, *least] if (interval_s := _interval_s(seconds)) is not None:
                 self._watch(interval_s, least, now_ns)
             case ["WATCH", *_]:
-                self.refuse(f"WATCH takes seconds, {INTERVALS_S[0]} to {INTERVALS_S[1]}")
+                self.line.refuse(f"WATCH takes seconds, {INTERVALS_S[0]} to {INTERVALS_S[1]}")
             case _:
-                self.refuse("unknown command: STATUS or WATCH SECONDS [NS]")
+                self.line.refuse("unknown command: STATUS or WATCH SECONDS [NS]")
 
     def _watch(self, interval_s: float, least: Sequence[str], now_ns: int) -> None:
         number = least[0] if len(least) == 1 else "" if least else "0"
         if not (number.isascii() and number.isdigit() and int(number) < 1 << 32):
-            self.refuse("the least latency of WATCH is a number of ns below 2^32")
+            self.line.refuse("the least latency of WATCH is a number of ns below 2^32")
             return
         self._interval_ns = int(interval_s * 1e9)
         self._min_latency_ns = int(number)
@@ -261,28 +232,6 @@ class _Client:
         self._batches = []
         self._kept = 0
         self._not_shown = 0
-
-    def send(self, answer: Mapping[str, object]) -> None:
-        self._out += json.dumps(answer, separators=(",", ":")).encode() + b"\n"
-
-    def flush(self) -> None:
-        if not self._out or not self.open:
-            return
-        try:
-            self._out = self._out[self._peer.send(self._out) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
-
-    def refuse(self, reason: str) -> None:
-        self.send({"error": reason})
-        self.flush()
-        self.close()
-
-    def close(self) -> None:
-        self.open = False
-        self._peer.close()
 
 
 def _interval_s(text: str) -> float | None:

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -106,6 +107,82 @@ def test_remove_stale_while_a_socket_is_bound_and_not_yet_listening_waits(
     assert removed == [[]]
     assert Path(path).is_socket()
     listener.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[unix_socket.LineServer]:
+    made = unix_socket.LineServer(tmp_path / "watch-7.sock", 2, 16)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair(server: unix_socket.LineServer) -> Iterator[tuple[socket.socket, unix_socket.LineClient]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as far:
+        far.connect(server.path)
+        (near,) = server.accept(0)
+        yield far, near
+        near.close()
+
+
+def test_client_gives_whole_lines_in_order_and_reads_no_more_meanwhile(
+    pair: tuple[socket.socket, unix_socket.LineClient],
+) -> None:
+    far, near = pair
+    far.sendall(b"one\ntwo\nthr")
+    near.receive()
+    far.sendall(b"ee\n")
+    near.receive()
+    assert [near.next_line() for _ in range(3)] == [b"one", b"two", None]
+    near.receive()
+    assert [near.next_line() for _ in range(2)] == [b"three", None]
+
+
+def test_client_whose_line_is_too_long_is_told_and_dropped(
+    pair: tuple[socket.socket, unix_socket.LineClient],
+) -> None:
+    far, near = pair
+    far.sendall(b"x" * 17)
+    near.receive()
+    near.receive()
+    assert not near.open
+    assert far.recv(100) == b'{"error":"a command has at most 16 bytes"}\n'
+    assert near.next_line() is None
+
+
+def test_client_that_reads_nothing_is_dropped_before_it_costs_much(
+    pair: tuple[socket.socket, unix_socket.LineClient],
+) -> None:
+    _, near = pair
+    answers = 0
+    while near.open:
+        near.send({"text": "x" * 10_000})
+        answers += 1
+    assert 100 < answers < 200
+
+
+def test_client_that_reads_late_gets_everything(pair: tuple[socket.socket, unix_socket.LineClient]) -> None:
+    far, near = pair
+    near.send({"text": "x" * 500_000})
+    assert near.has_unsent
+    got = b""
+    while len(got) < 500_012:
+        got += far.recv(1 << 16)
+        near.flush()
+    assert got == b'{"text":"' + b"x" * 500_000 + b'"}\n'
+    assert not near.has_unsent
+
+
+def test_accept_beyond_the_limit_tells_and_drops(server: unix_socket.LineServer) -> None:
+    callers = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(2)]
+    for caller in callers:
+        caller.connect(server.path)
+    taken = server.accept(1)
+    assert [client.uid() for client in taken] == [os.getuid()]
+    assert callers[1].recv(100) == b'{"error":"2 clients are connected already: try later"}\n'
+    for caller in callers:
+        caller.close()
+    taken[0].close()
 
 
 def test_listen_replaces_a_stale_socket_and_refuses_a_live_one(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_parse_nat_kube_proxy_gives_services_and_masquerades() -> None:
 
 
 def test_parse_nat_of_a_real_kube_proxy_understands_every_rule() -> None:
-    """kube-proxy 1.34.4: node port, local traffic policy with affinity, load balancer for some, external IP."""
+    """kube-proxy 1.34.4: node port, local policy with affinity, load balancer for some, external IP."""
     found = parse_nat((DATA / "iptables-save-kube-proxy-1.34.txt").read_text())
     http = Backend("10.244.1.2", 8080, 0.5), Backend("10.244.2.2", 8080, 0.5)
     dns = Backend("10.244.1.2", 53, 0.5), Backend("10.244.2.2", 53, 0.5)

@@ -20,8 +20,8 @@ class Rules:
     age_s: float = 300
     """Since the first row of the oldest of them."""
     size_bytes: int = 8 << 20
-    segments: int = 32
-    at_once: int = 64
+    segments: int = 16
+    at_once: int = 16
     """At most so many segments in one step, so that the writer's end never waits long."""
 
 

@@ -225,7 +225,8 @@ class _Directory:
         written = sources[0]
         if len(sources) > 1 or written not in made.parts:
             written = made.part()
-            files.merge(self._table, sources, written)
+            files.close()  # what the parts took would come on top: 15 MB
+            files.merge(self._table, sources, written, spare=made.part())
         self._around.step("written")
         _sync_file(written)
         self._around.step("synced")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parquet files of the store through DuckDB: written, merged, their facts read (docs/store.md)."""
 
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,16 +26,17 @@ SQL_TYPES: Final = {
     "u1": "UTINYINT",
     TEXT: "VARCHAR",
 }
-SAMPLES_IN_GROUP: Final = 30_720
-"""15 of DuckDB's vectors; with 20 of them a merge of samples passes the writer's memory (docs/store.md)."""
-SUMMARIES_IN_GROUP: Final = 8_192
+SAMPLES_IN_GROUP: Final = 16_384
+"""A merge holds about 1 kB per row of a group: with 30,720 it passes the writer's memory (docs/store.md)."""
+SUMMARIES_IN_GROUP: Final = 4_096
 """They have twice as many columns, and histograms as text."""
 SLOW_SHARE: Final = 64
 """One in so many samples of a file, at least a row group, lie at its begin as the slowest."""
-CHUNK_ROWS: Final = 16_384
-"""Rows that become one part, and that lie in memory as numpy arrays meanwhile."""
+CHUNK_ROWS: Final = 4_096
+"""Rows (at least) that become one part, and that lie in memory as numpy arrays meanwhile."""
 
 _PARQUET: Final = "format parquet, compression zstd, parquet_version v2"
+_LIBC: Final = ctypes.CDLL(None)
 _READ_BYTES: Final = 1 << 20
 _ROWS: Final = "rows_in_memory"
 
@@ -70,7 +72,7 @@ def quoted(name: str) -> str:
 class ParquetFiles:
     """Writes and merges Parquet files with bounded memory. Methods raise duckdb.Error and OSError."""
 
-    def __init__(self, memory_limit: str = "60MB", threads: int = 1) -> None:
+    def __init__(self, memory_limit: str = "40MB", threads: int = 1) -> None:
         self._memory_limit, self._threads = memory_limit, threads
 
     @cached_property
@@ -79,9 +81,11 @@ class ParquetFiles:
         return connect(self._memory_limit, self._threads)
 
     def close(self) -> None:
-        """Let go of the memory."""
-        if "_duckdb" in self.__dict__:
-            self._duckdb.close()
+        """Let go of the memory; the next call connects again."""
+        connection = self.__dict__.pop("_duckdb", None)
+        if connection:
+            connection.close()
+            _LIBC.malloc_trim(0)
 
     def write(self, table: Table, columns: Mapping[str, Numbers | Labels], path: Path) -> Facts:
         """The rows, in order of time, as a file that must not exist yet."""
@@ -103,22 +107,23 @@ class ParquetFiles:
             self._copy(table, f"SELECT {', '.join(chosen)} FROM {_ROWS}", texts, path, facts)
         return facts
 
-    def merge(self, table: Table, inputs: Sequence[Path], path: Path) -> Facts:
+    def merge(self, table: Table, inputs: Sequence[Path], path: Path, spare: Path) -> Facts:
         """The rows of all files, given in order of time, as one. Raises StoreError if rows got lost.
 
         They stay in order of time, but the slowest samples come first: whoever asks for the slowest reads few
-        row groups, because each says what its greatest latency is.
+        row groups, because each says what its greatest latency is. `spare` is a file for what is in between.
         """
         each = [self.facts(source) for source in inputs]
         facts = Facts(each[0].first_ns, each[-1].last_ns, sum(one.rows for one in each))
-        parameters: dict[str, object] = {"inputs": [str(source) for source in inputs]}
-        query = (
-            f"SELECT {', '.join(quoted(column.name) for column in table.columns)} FROM read_parquet($inputs)"
-        )
+        sources = [str(source) for source in inputs]
+        kept = "true"
         if table is HOP_SAMPLE and facts.rows > SAMPLES_IN_GROUP:
-            slow = f"latency_ns >= {self._slow_ns(parameters, facts.rows)}::UINTEGER"
-            query = f"{query} WHERE {slow} UNION ALL {query} WHERE NOT ({slow})"
-        written = self._copy(table, query, parameters, path, facts)
+            slow_ns = self._slow_ns(sources, facts.rows)
+            self._copy(table, _select(table, f"latency_ns >= {slow_ns}"), {"inputs": sources}, spare, facts)
+            self.close()
+            sources = [str(spare), *sources]
+            kept = f"(latency_ns < {slow_ns} OR filename = $inputs[1])"
+        written = self._copy(table, _select(table, kept), {"inputs": sources}, path, facts)
         if written != facts.rows:
             raise StoreError(f"merge into {path}: {written} rows of {facts.rows} came out: the inputs stay")
         return facts
@@ -133,11 +138,11 @@ class ParquetFiles:
             "SELECT bit_xor(hash(each)) FROM read_parquet($path) each", {"path": str(path)}
         ).fetchall()
 
-    def _slow_ns(self, inputs: Mapping[str, object], rows: int) -> int:
+    def _slow_ns(self, inputs: Sequence[str], rows: int) -> int:
         """The latency from which on a sample is among the slowest."""
         share = 1 - max(SAMPLES_IN_GROUP / rows, 1 / SLOW_SHARE)
         query = f"SELECT approx_quantile(latency_ns, {share:.6f}) FROM read_parquet($inputs)"
-        row = self._duckdb.execute(query, inputs).fetchone()
+        row = self._duckdb.execute(query, {"inputs": inputs}).fetchone()
         return int(row[0]) if row else 0
 
     def _copy(
@@ -163,6 +168,11 @@ class ParquetFiles:
             yield
         finally:
             self._duckdb.unregister(_ROWS)
+
+
+def _select(table: Table, where: str) -> str:
+    names = ", ".join(quoted(column.name) for column in table.columns)
+    return f"SELECT {names} FROM read_parquet($inputs) WHERE {where}"
 
 
 def read_facts(connection: duckdb.DuckDBPyConnection, path: Path | str) -> Facts:

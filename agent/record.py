@@ -65,6 +65,11 @@ class RecordServer:
         """For select(2): readable when somebody connects."""
         return self._server.fileno()
 
+    @property
+    def has_clients(self) -> bool:
+        """Whether somebody is connected."""
+        return bool(self._clients)
+
     def poll(self) -> None:
         """Accepts, reads, answers, as far as that is possible now."""
         for line in self._server.accept(len(self._clients)):

@@ -50,7 +50,7 @@ ATTACH_TURN_NS = 200_000_000
 START_LAG_MAX = 0.25
 """How full the ring may get while the first programs are attached, before it is read."""
 SOCKETS_NS = 60_000_000
-"""How often those who ask by a socket are served: looking costs as much as reading the ring."""
+"""How often clients of a socket are served: looking costs as much as reading the ring."""
 PLAN_LOOK_NS = 500_000_000
 CHECK_NS = 60_000_000_000
 """How often the agent looks whether it is still attached, and first."""
@@ -122,7 +122,7 @@ class Agent:
             self._requests = RequestCounts()
             self._waiting = 0
             self._wait_s, self._last_read_ns = LEAST_S, time.monotonic_ns()
-            self._is_running = False
+            self._is_running = self._is_called = False
             self._next_sockets_ns = self._next_plan_look_ns = self._next_check_ns = 0
             self._plan_changes = PlanChanges(plan_file, self.datapath.load, self._chronicle.plan_refused)
             stack.callback(self._plan_changes.close)
@@ -149,10 +149,13 @@ class Agent:
         """Work until `stop()`, asked each 50 ms at least. `take` gets every batch of records that has any."""
         self._is_running = True
         waiter = select.poll()
-        waiter.register(self._following.fileno(), select.POLLIN)
+        for source in (self._following, self._records, self._watchers):
+            waiter.register(source.fileno(), select.POLLIN)
         while not stop():
-            if waiter.poll(self._wait_s * 1e3):
+            ready = {descriptor for descriptor, _ in waiter.poll(self._wait_s * 1e3)}
+            if self._following.fileno() in ready:
                 self._following.hear()
+            self._is_called |= not ready <= {self._following.fileno()}
             self._turn(time.monotonic_ns(), take)
 
     def finish(self, take: Callable[[Records], None] | None = None) -> Ending:
@@ -232,12 +235,7 @@ class Agent:
         self._follow_clock(now_ns)
         if self._output is not None:
             self._output.poll(now_ns, self.datapath.counters)
-        if now_ns >= self._next_sockets_ns:
-            self._next_sockets_ns = now_ns + SOCKETS_NS
-            self._records.poll()
-            self._watchers.poll(now_ns)
-            if self._metrics is not None:
-                self._metrics.poll()
+        self._serve(now_ns)
         if not self._following.is_settled:
             self._follow_links(take)
         if self._plan_changes.is_pending:
@@ -248,6 +246,18 @@ class Agent:
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + CHECK_NS
             self._following.check()
+
+    def _serve(self, now_ns: int) -> None:
+        """Those who ask: a new one at once, those who are there now and then."""
+        if self._metrics is not None:
+            self._metrics.poll()
+        has_clients = self._records.has_clients or self._watchers.has_clients
+        if not self._is_called and not (has_clients and now_ns >= self._next_sockets_ns):
+            return
+        self._is_called = False
+        self._next_sockets_ns = now_ns + SOCKETS_NS
+        self._records.poll()
+        self._watchers.poll(now_ns)
 
     def _deliver(self, batch: Records, take: Callable[[Records], None] | None) -> None:
         self._recorder.write(batch)

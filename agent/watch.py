@@ -87,6 +87,11 @@ class WatchServer:
         for client in self._clients:
             client.add(records)
 
+    @property
+    def has_clients(self) -> bool:
+        """Whether somebody is connected."""
+        return bool(self._clients)
+
     def poll(self, now_ns: int) -> None:
         """Accept, read commands, send what is due at `now_ns` (CLOCK_MONOTONIC)."""
         self._clients += [_Client(line) for line in self._server.accept(len(self._clients))]

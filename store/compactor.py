@@ -99,7 +99,7 @@ class _Directory:
         self._known: dict[Entry, Input] = {}
         self._unreadable: set[Entry] = set()
         """Left alone until the writer starts again; readers say what is wrong with them."""
-        self._covered_since_s: dict[str, float] = {}
+        self._covered_since_s: dict[Entry, float] = {}
         self._error: str | None = None
         self._retry_s, self._retry_at_s = settings.first_retry_s, 0.0
 
@@ -119,11 +119,15 @@ class _Directory:
 
     def _retire(self, inputs: list[Input]) -> list[Input]:
         """Remove what is too old; the others."""
-        if self._covered_since_s:  # without what covers it, a file would be read again
-            return inputs
         now_ns = self._around.clock_ns()
         expired = [
-            each for each in inputs if each.is_ready and is_expired(_end_ns(each), self._table, now_ns)
+            each
+            for each in inputs
+            if each.is_ready
+            and is_expired(_end_ns(each), self._table, now_ns)
+            and not any(
+                each.entry.covers(entry) for entry in self._covered_since_s
+            )  # they would be read again
         ]
         for each in expired:
             self._remove(each.entry.name)
@@ -148,15 +152,15 @@ class _Directory:
         """The files to compact, in order of their rows; those no longer needed go."""
         names = _names(self._path)
         entries = visible(names)
-        shown = {entry.name for entry in entries}
-        self._drop_covered([name for name in names if parse_name(name) and name not in shown])
+        found = {entry for entry in map(parse_name, names) if entry}
+        self._drop_covered(found - set(entries))
         self._drop_expired_bad([name for name in names if name.endswith(BAD)])
         self._known = {entry: each for entry, each in self._known.items() if entry in entries}
         inputs = []
         for entry in entries:
-            found = self._input(entry, entry is entries[-1], files)
-            if found:
-                inputs.append(found)
+            each = self._input(entry, entry is entries[-1], files)
+            if each:
+                inputs.append(each)
         return inputs
 
     def _input(self, entry: Entry, is_last: bool, files: ParquetFiles) -> Input | None:
@@ -279,12 +283,15 @@ class _Directory:
 
     # ---- what goes ------------------------------------------------------------------------------
 
-    def _drop_covered(self, names: list[str]) -> None:
+    def _drop_covered(self, covered: set[Entry]) -> None:
         now_s = self._around.monotonic_s()
-        self._covered_since_s = {name: self._covered_since_s.get(name, now_s) for name in names}
-        for name, since_s in self._covered_since_s.items():
-            if now_s - since_s >= self._settings.grace_s:
-                self._remove(name)
+        since_s = {
+            entry: self._covered_since_s.get(entry, now_s) for entry in sorted(covered, key=_by_number)
+        }
+        old = [entry for entry, begin_s in since_s.items() if now_s - begin_s >= self._settings.grace_s]
+        for entry in old:
+            self._remove(entry.name)
+        self._covered_since_s = {entry: begin_s for entry, begin_s in since_s.items() if entry not in old}
 
     def _drop_expired_bad(self, names: list[str]) -> None:
         for name in names:
@@ -336,6 +343,10 @@ class _Making:
         """All that did not get a name."""
         for path in self.parts:
             path.unlink(missing_ok=True)
+
+
+def _by_number(entry: Entry) -> tuple[int, int]:
+    return entry.first, entry.last
 
 
 def _end_ns(each: Input) -> int:

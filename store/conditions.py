@@ -17,7 +17,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Comparison:
     """A column compared with a value of its type; texts only with `=`."""
 
     column: str
@@ -25,13 +25,13 @@ class Test:
     value: int | str
 
 
-Condition = tuple[tuple[Test, ...], ...]
+Condition = tuple[tuple[Comparison, ...], ...]
 """At least one of these holds, each of which is several tests that hold together."""
 
 
 def only(column: str, operator: Operator, value: int | str) -> Condition:
     """One test."""
-    return ((Test(column, operator, value),),)
+    return ((Comparison(column, operator, value),),)
 
 
 def within(span: Span) -> list[Condition]:
@@ -50,7 +50,7 @@ def of_hops(where: Where) -> list[Condition]:
     ends = []
     for end in ("src", "dst"):
         wanted = ((f"{end}_ns", where.namespace), (f"{end}_workload", where.workload))
-        ends.append(tuple(Test(column, "=", value) for column, value in wanted if value is not None))
+        ends.append(tuple(Comparison(column, "=", value) for column, value in wanted if value is not None))
     if ends[0]:
         conditions.append(tuple(ends))
     for column, value in (("node", where.node), ("kind", where.kind)):
@@ -73,7 +73,7 @@ def mask(conditions: Sequence[Condition], columns: Mapping[str, Numbers | Labels
     return wanted
 
 
-def always(test: Test, dtype: str) -> bool | None:
+def always(test: Comparison, dtype: str) -> bool | None:
     """What the test gives for every number, where its value is beyond the column's type; else None."""
     if dtype == TEXT:
         return None
@@ -83,7 +83,7 @@ def always(test: Test, dtype: str) -> bool | None:
     return test.operator == ("<" if value > limits.max else ">=")
 
 
-def _holds(test: Test, column: Numbers | Labels) -> Mask:
+def _holds(test: Comparison, column: Numbers | Labels) -> Mask:
     if isinstance(column, Labels):
         fitting = np.array([value == test.value for value in column.values], np.bool_)
         return fitting[column.codes] if len(fitting) else np.zeros(len(column), np.bool_)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from store.conditions import Condition, Test, always, only
+from store.conditions import Comparison, Condition, always, only
 from store.parquet import SQL_TYPES, Facts, connect, quoted, read_facts, reason
 from store.query import StoreError
 from store.reading import Rows, Wanted, joined_rows
@@ -81,7 +81,7 @@ def _sql(conditions: Sequence[Condition], table: Table) -> tuple[str, dict[str, 
     """The conditions as a text without any value, and the values."""
     parameters: dict[str, int | str] = {}
 
-    def one(test: Test) -> str:
+    def one(test: Comparison) -> str:
         dtype = table.dtype_of(test.column)
         known = always(test, dtype)
         if known is not None:

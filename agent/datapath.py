@@ -8,16 +8,16 @@ from typing import Literal
 
 import numpy as np
 
-from agent.attach import AttachError, Attachment, InterfaceGone, attach
-from agent.barrier import await_grace_period
-from agent.counters import CounterReader
-from agent.links import Link, link_by_index
-from agent.loader import Loaded, load
-from agent.plan import VportPlan
-from agent.points import NIC_POINTS, Hook, Wanted
-from agent.program_cache import ProgramCache
-from agent.ring import Records, RingReader
-from agent.slots import count_waiting
+from agent.hooks.attach import AttachError, Attachment, InterfaceGone, attach
+from agent.hooks.points import NIC_POINTS, Hook, Wanted
+from agent.loading.cache import ProgramCache
+from agent.loading.loader import Loaded, load
+from agent.network.links import Link, link_by_index
+from agent.plan.model import VportPlan
+from agent.reading.barrier import await_grace_period
+from agent.reading.counters import CounterReader
+from agent.reading.ring import Records, RingReader
+from agent.reading.slots import count_waiting
 from bpf import syscall
 from bpf.counters import NAMES
 from bpf.record import RECORD

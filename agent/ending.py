@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from agent.output import OutputFacts
+from agent.storing.output import OutputFacts
 from bpf.counters import imbalances
 
 

@@ -5,16 +5,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.addresses import own_addresses
-from agent.attach import InterfaceGone
-from agent.chronicle import Chronicle
 from agent.datapath import Datapath
-from agent.discover import DiscoveryError, completed
-from agent.intake import Intake
-from agent.links import Link, LinkWatch
-from agent.plan import Plan, VportPlan
-from agent.plan_names import Address
-from agent.points import NIC_POINTS, Hook, wanted
+from agent.hooks.attach import InterfaceGone
+from agent.hooks.points import NIC_POINTS, Hook, wanted
+from agent.hops.intake import Intake
+from agent.network.addresses import own_addresses
+from agent.network.discover import DiscoveryError, completed
+from agent.network.links import Link, LinkWatch
+from agent.plan.model import Plan, VportPlan
+from agent.plan.names import Address
+from agent.storing.chronicle import Chronicle
 
 _log = logging.getLogger(__name__)
 

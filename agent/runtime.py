@@ -12,36 +12,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from agent import unix_socket
-from agent.chronicle import Chronicle
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
-from agent.discover import DiscoveryError, completed
 from agent.ending import Ending
 from agent.following import Following
-from agent.hop_totals import HopTotals
-from agent.intake import Intake
-from agent.links import LinkWatch, links
+from agent.hooks.points import wanted
+from agent.hooks.sweep import sweep
+from agent.hops.intake import Intake
+from agent.hops.requests import RequestCounts
+from agent.hops.totals import HopTotals
 from agent.lock import AgentLock
-from agent.output import Output
-from agent.plan import Plan
-from agent.plan_changes import PlanChanges
-from agent.plan_file import PlanFile
-from agent.points import wanted
-from agent.polling import LEAST_S, next_wait_s
-from agent.record import Recorder, RecordingHeader, RecordServer
-from agent.requests import RequestCounts
-from agent.ring import Records
-from agent.slots import SlotsLockedError
-from agent.store_output import StoreOutput
-from agent.sweep import sweep
-from agent.watch import AgentFacts, VportFacts, WatchServer
+from agent.network.discover import DiscoveryError, completed
+from agent.network.links import LinkWatch, links
+from agent.plan.changes import PlanChanges
+from agent.plan.file import PlanFile
+from agent.plan.model import Plan
+from agent.reading.polling import LEAST_S, next_wait_s
+from agent.reading.ring import Records
+from agent.reading.slots import SlotsLockedError
+from agent.sockets import unix_socket
+from agent.sockets.record import Recorder, RecordingHeader, RecordServer
+from agent.sockets.watch import AgentFacts, VportFacts, WatchServer
+from agent.storing.chronicle import Chronicle
+from agent.storing.output import Output
+from agent.storing.store import StoreOutput
 from bpf.counters import NAMES
 from bpf.spec import source_digest
 
 if TYPE_CHECKING:
-    from agent.metrics import MetricsSnapshot
-    from agent.metrics_server import MetricsServer
+    from agent.metrics.server import MetricsServer
+    from agent.metrics.snapshot import MetricsSnapshot
 
 _log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Agent:
         """Tracing goes on without, where nobody can listen."""
         if where is None:
             return None
-        from agent.metrics_server import MetricsError, MetricsServer  # 3 MB of memory
+        from agent.metrics.server import MetricsError, MetricsServer  # 3 MB of memory
 
         try:
             return MetricsServer(*where, self._metrics_snapshot)
@@ -210,7 +210,7 @@ class Agent:
             return None
 
     def _metrics_snapshot(self) -> "MetricsSnapshot":
-        from agent.metrics import MetricsSnapshot
+        from agent.metrics.snapshot import MetricsSnapshot
 
         self._intake.work()
         counters = self.counters()

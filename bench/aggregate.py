@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from agent.clock import ClockOffset
-from agent.intake import Intake
-from agent.links import Link
-from agent.plan import Plan, VportPlan
-from agent.plan_names import NamesPlan, PodName, ServiceName
-from agent.records import Records, taken, words_of
+from agent.hops.intake import Intake
+from agent.hops.records import Records, taken, words_of
+from agent.network.links import Link
+from agent.plan.model import Plan, VportPlan
+from agent.plan.names import NamesPlan, PodName, ServiceName
 from bpf.record import RECORD, ContextKind, Encap, Kind, Quality
 from store.schema import HOP_10S, SUMMARIES
 

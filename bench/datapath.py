@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.loader import ALL_PROGRAMS
+from agent.loading.loader import ALL_PROGRAMS
 from bench import datapath_packets as packets
 from bench.datapath_rig import ENDS, Case, Rig, maps_bytes, verifier_insns
 from bpf.spec import SOURCE, ProgramSpec

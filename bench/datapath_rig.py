@@ -11,9 +11,9 @@ from typing import Self
 
 import numpy as np
 
-from agent.counters import CounterReader
-from agent.loader import Loaded, load
-from agent.ring import RingReader
+from agent.loading.loader import Loaded, load
+from agent.reading.counters import CounterReader
+from agent.reading.ring import RingReader
 from bench.datapath_packets import SERVER
 from bpf import syscall
 from bpf.record import WAY, WAY_TAKEN, WAYS

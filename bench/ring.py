@@ -20,10 +20,10 @@ from multiprocessing.process import BaseProcess
 
 import numpy as np
 
-from agent.counters import CounterReader
-from agent.loader import Loaded, load
-from agent.polling import next_wait_s
-from agent.ring import RingReader
+from agent.loading.loader import Loaded, load
+from agent.reading.counters import CounterReader
+from agent.reading.polling import next_wait_s
+from agent.reading.ring import RingReader
 from bench.request import request_packet
 from bpf import syscall
 from bpf.record import RING_STRIDE

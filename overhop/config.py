@@ -61,7 +61,7 @@ def _path(value: object) -> Path | None:
 def _interface(value: str | None) -> str | None:
     if value is None:
         return None
-    from agent.plan import interface_name
+    from agent.plan.model import interface_name
 
     return interface_name(value)
 

@@ -59,8 +59,8 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 def explain(error: BaseException) -> Failure | None:
     """The failure that `error` stands for; None for a defect of ours (write_traceback keeps it)."""
-    from agent.discover import DiscoveryError
-    from agent.plan import PlanError
+    from agent.network.discover import DiscoveryError
+    from agent.plan.model import PlanError
     from overhop.sources import ConfigError
 
     if isinstance(error, ConfigError):

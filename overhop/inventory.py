@@ -4,8 +4,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent.plan import Plan
-from agent.plan_names import NamesPlan
+from agent.plan.model import Plan
+from agent.plan.names import NamesPlan
 from collector.node.abilities import Abilities
 from collector.node.links import OVERLAY_KINDS, Link, Network
 from collector.node.nat import NatRules

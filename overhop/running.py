@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from agent import unix_socket
 from agent.lock import holder_pid
-from agent.watch import AgentFacts
+from agent.sockets import unix_socket
+from agent.sockets.watch import AgentFacts
 from overhop.doctor import RunningAgent, StoreState, VportLooks
 from overhop.errors import CommandError
 from overhop.hops_view import HopsView

@@ -13,7 +13,7 @@ from overhop.config import SETTINGS, Config, LoggingSection, Setting
 from overhop.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.plan_yaml import Document, Problem
+    from agent.plan.yaml_document import Document, Problem
 
 DEFAULT_FILE = Path("/etc/overhop/overhop.yaml")
 FILE_OPTION = "--config"
@@ -102,8 +102,8 @@ def _file(file: Path | None, variables: Mapping[str, str], default_file: Path) -
 
 
 def _from_file(file: Path, problems: "list[Problem]") -> dict[str, _Given]:
-    from agent.plan_yaml import load
-    from agent.yaml_model import kind_of, validated
+    from agent.plan.yaml_document import load
+    from agent.plan.yaml_model import kind_of, validated
 
     document = load(file)
     checked: Config | None = None
@@ -155,8 +155,8 @@ def _from_options(options: Mapping[str, object], problems: "list[Problem]") -> d
 def _checked(
     found: Mapping[Setting, object], kind: str, name: Callable[[Setting], str], problems: "list[Problem]"
 ) -> dict[str, _Given]:
-    from agent.plan_yaml import Problem
-    from agent.yaml_model import message
+    from agent.plan.yaml_document import Problem
+    from agent.plan.yaml_model import message
 
     given = {}
     for each, raw in found.items():
@@ -197,7 +197,7 @@ def logging_before(
 
 
 def _report_conflicts(given: Mapping[str, _Given], problems: "list[Problem]") -> None:
-    from agent.plan_yaml import Problem
+    from agent.plan.yaml_document import Problem
 
     plan, nic = given.get("agent.plan"), given.get("agent.nic")
     if plan is None or nic is None or plan.value is None or nic.value is None:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.loader import LoaderError, load
+from agent.loading.loader import LoaderError, load
 from bpf.spec import SOURCE, ProgramSpec
 from overhop.lab import ipip
 

@@ -11,7 +11,7 @@ from overhop import errors, output
 from overhop.config import Config
 
 if TYPE_CHECKING:
-    from agent.records import Records
+    from agent.hops.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Stop:
 def do_agent(options: AgentOptions) -> int:
     """Run until a signal or the duration; then detach and say the totals."""
     from agent.ending import report
-    from agent.loader import LoadStopped
+    from agent.loading.loader import LoadStopped
     from agent.runtime import Agent, AgentConfig
 
     settings = options.config
@@ -98,7 +98,7 @@ class _Kept:
         """Latency by kind of what was kept."""
         import numpy as np
 
-        from agent.summary import by_kind
+        from agent.hops.summary import by_kind
         from bpf.record import RECORD
 
         records = np.concatenate([np.empty(0, RECORD), *self._batches])

@@ -15,7 +15,7 @@ class CleanOptions:
 
 def do_clean(options: CleanOptions) -> int:
     """Remove leftovers, and only ours. Raises AlreadyRunning, naming the pid, if an agent runs here."""
-    from agent.sweep import sweep as sweep_agent
+    from agent.hooks.sweep import sweep as sweep_agent
     from overhop.lab import sweep as sweep_labs
 
     removed = [*sweep_agent(), *(f"lab {name}" for name in sweep_labs())]

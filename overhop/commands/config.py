@@ -11,8 +11,8 @@ from overhop.config import SETTINGS, shown
 from overhop.sources import DEFAULT_FILE, ConfigError, Resolved
 
 if TYPE_CHECKING:
-    from agent.plan import Plan
-    from agent.plan_yaml import Problem
+    from agent.plan.model import Plan
+    from agent.plan.yaml_document import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def do_config_check(options: ConfigCheckOptions) -> int:
 
 def checked_plan(file: Path | None) -> "Plan | None":
     """The plan that a configuration names. Raises ConfigError."""
-    from agent.plan import PlanError, load_plan
+    from agent.plan.model import PlanError, load_plan
 
     if file is None:
         return None

@@ -21,7 +21,7 @@ class DoctorOptions:
 
 def do_doctor(options: DoctorOptions) -> int:
     """Examine this node; 0 if an agent could run here, else 1."""
-    from agent.loader import bcc_pythons
+    from agent.loading.loader import bcc_pythons
     from collector.node.abilities import read_abilities
     from collector.node.links import read_network
     from overhop.running import find_running_agent
@@ -38,8 +38,8 @@ def do_doctor(options: DoctorOptions) -> int:
 
 def _default_nic() -> str:
     """What an agent without a plan would take for the NIC; empty if it could not tell."""
-    from agent.discover import DiscoveryError, find_nic
-    from agent.links import links
+    from agent.network.discover import DiscoveryError, find_nic
+    from agent.network.links import links
 
     try:
         return find_nic(links())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from overhop import errors, output
 
 if TYPE_CHECKING:
-    from agent.plan import Plan
+    from agent.plan.model import Plan
     from overhop.config import Config
     from overhop.inventory import Inventory, RunningAgent
 
@@ -36,7 +36,7 @@ def do_inventory(options: InventoryOptions) -> int:
 
 def read_inventory(config: "Config") -> "Inventory":
     """Of this network namespace; takes about a second."""
-    from agent.loader import bcc_pythons
+    from agent.loading.loader import bcc_pythons
     from collector.node.abilities import read_abilities
     from collector.node.links import read_addresses, read_network
     from collector.node.nat import read_nat
@@ -56,9 +56,9 @@ def as_json(inventory: "Inventory") -> dict[str, object]:
 
 def _plan(config: "Config") -> "tuple[Plan, str]":
     """The plan as an agent would follow it, and why it has no NIC if it has none."""
-    from agent.discover import DiscoveryError, completed, find_vports
-    from agent.links import links
-    from agent.plan import Plan, load_plan
+    from agent.network.discover import DiscoveryError, completed, find_vports
+    from agent.network.links import links
+    from agent.plan.model import Plan, load_plan
 
     base = load_plan(config.agent.plan) if config.agent.plan is not None else Plan()
     if config.agent.nic:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from agent.record import RecordError, read_recording, record_client
-from agent.unix_socket import RUN_DIRECTORY
+from agent.sockets.record import RecordError, read_recording, record_client
+from agent.sockets.unix_socket import RUN_DIRECTORY
 from overhop.demo.outcome import Account
 from overhop.lab import Node
 from overhop.trace import NodeRecords

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.summary import Distribution
+from agent.hops.summary import Distribution
 from overhop.demo.found import Found
 from overhop.demo.sights import Sight
 from overhop.demo.stored import Stored

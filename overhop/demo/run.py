@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from agent.summary import by_kind
+from agent.hops.summary import by_kind
 from bpf.spec import ProgramSpec
 from overhop.demo.agents import AgentFiles, NodeAgent, node_agents
 from overhop.demo.bookinfo import bookinfo_scene

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from agent.links import link_by_name
+from agent.network.links import link_by_name
 from overhop.lab import http, netns, plans, underlay
 from overhop.lab.http import HttpResult, RunningLoad
 from overhop.lab.http_client import Load

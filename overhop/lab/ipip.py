@@ -12,10 +12,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from agent import tc
-from agent.links import link_by_name
-from agent.loader import Loaded, LoaderError, load
-from agent.program_cache import ProgramCache
+from agent.hooks import tc
+from agent.loading.cache import ProgramCache
+from agent.loading.loader import Loaded, LoaderError, load
+from agent.network.links import link_by_name
 from bpf.spec import ProgramSpec
 from overhop.lab.netns import LabError, Netns
 from overhop.lab.underlay import NIC, Plot
@@ -139,7 +139,7 @@ def _index(name: str) -> int:
 
 
 def _attach(ifindex: int, parent: int, what: str, prog_fd: int) -> None:
-    from agent import netlink
+    from agent.hooks import netlink
 
     netlink.add_clsact(ifindex)
     netlink.add_filter(tc.Filter(ifindex, parent, PRIO, HANDLE, name=f"{NAME_PREFIX}ipip-{what}"), prog_fd)

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import yaml
 
-from agent.record import read_recording, record_client
-from agent.ring import Records
-from agent.unix_socket import RUN_DIRECTORY
+from agent.reading.ring import Records
+from agent.sockets.record import read_recording, record_client
+from agent.sockets.unix_socket import RUN_DIRECTORY
 from overhop.lab import LabError, Node
 from tests.accept import tracer
 from tests.accept.verdict import until

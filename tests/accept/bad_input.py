@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.loader import PYTHON_VARIABLE
+from agent.loading.loader import PYTHON_VARIABLE
 from overhop.lab import Node
 from tests.accept import kernel_state
 from tests.accept.lifecycle import Stage

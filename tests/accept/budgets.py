@@ -4,7 +4,7 @@
 import time
 from collections.abc import Sequence
 
-from agent.program_cache import DIRECTORY_VARIABLE
+from agent.loading.cache import DIRECTORY_VARIABLE
 from overhop.lab import HttpResult
 from tests.accept.agents import AgentProcess
 from tests.accept.lifecycle import Stage

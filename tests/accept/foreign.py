@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import netlink, tc
-from agent.links import link_by_name
+from agent.hooks import netlink, tc
+from agent.network.links import link_by_name
 from bpf import syscall
 from bpf.record import Point
 from overhop.lab import LabError, Node, Pod

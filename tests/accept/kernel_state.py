@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent import tc
-from agent.links import links
+from agent.hooks import tc
+from agent.network.links import links
 from bpf import syscall
 from bpf.syscall import BpfError
 from overhop.lab import Node

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from agent.record import RecordError, record_client
+from agent.sockets.record import RecordError, record_client
 from tests.accept import kernel_state, tracer
 from tests.accept.agents import AgentProcess
 from tests.accept.lifecycle import HOPS_BETWEEN, NIC, Stage

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from agent.ring import Records
+from agent.reading.ring import Records
 from bpf.record import Kind, Quality
 from overhop.lab import HttpResult
 from tests.accept.town import Check, Measured, Town, TownOptions, Towns, addresses

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.record import record_client
+from agent.sockets.record import record_client
 from store.reading import RowReader
 from store.schema import HOP_SAMPLE, TABLES
 from tests.accept import store_look

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.record import record_client
+from agent.sockets.record import record_client
 from overhop.lab import Node
 from store.reading import RowReader
 from store.schema import HOP_10S, HOP_SAMPLE, TABLES

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from agent.ring import Records
+from agent.reading.ring import Records
 from bpf.record import ContextKind, Encap, Kind, Quality
 from overhop.lab import Cni, HttpResult, Lab, Node, Pod
 from tests.accept.tracer import Snapshot, Tracer, imbalances

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import yaml
 
-from agent.record import RecordError, read_recording, record_client
-from agent.ring import Records
-from agent.unix_socket import RUN_DIRECTORY
+from agent.reading.ring import Records
+from agent.sockets.record import RecordError, read_recording, record_client
+from agent.sockets.unix_socket import RUN_DIRECTORY
 from bpf.counters import imbalances as identities
 from overhop.lab import LabError, Node
 

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from agent.ring import Records
+from agent.reading.ring import Records
 from overhop.lab import Host, Pod
 from overhop.lab.http import new_seed
 from tests.accept.verdict import Verdict

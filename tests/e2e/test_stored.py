@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.record import record_client
+from agent.sockets.record import record_client
 from overhop.lab import Lab, Node, Pod
 from store.embedded import EmbeddedStore
 from store.query import Span, TraceId, Where

@@ -4,8 +4,8 @@
 import struct
 from pathlib import Path
 
-from agent import loader
-from agent.loader import Loaded
+from agent.loading import loader
+from agent.loading.loader import Loaded
 from bpf import syscall
 from bpf.record import Point
 from bpf.spec import ProgramSpec

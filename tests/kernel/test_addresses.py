@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from ipaddress import ip_address
 
-from agent.addresses import own_addresses
+from agent.network.addresses import own_addresses
 from overhop.lab.netns import Netns
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent import attach, netlink, tc
-from agent.attach import Attachment, InterfaceGone, NoEthernetHeader
-from agent.links import link_by_name, links
-from agent.qdiscs import Records
+from agent.hooks import attach, netlink, tc
+from agent.hooks.attach import Attachment, InterfaceGone, NoEthernetHeader
+from agent.hooks.qdiscs import Records
+from agent.network.links import link_by_name, links
 from bpf import syscall
 from bpf.record import Point
 from overhop.lab.netns import Netns

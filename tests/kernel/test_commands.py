@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.attach import attach
-from agent.links import link_by_name
-from agent.loader import load
+from agent.hooks.attach import attach
+from agent.loading.loader import load
 from agent.lock import AgentLock
+from agent.network.links import link_by_name
 from bpf.record import Point
 from bpf.spec import ProgramSpec
 from overhop.lab import Lab, Netns, Node

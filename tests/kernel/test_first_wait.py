@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.loader import Loaded, load
-from agent.ring import RingReader
+from agent.loading.loader import Loaded, load
+from agent.reading.ring import RingReader
 from bpf import syscall
 from bpf.spec import ProgramSpec
 from tests.oracle.envelopes import Envelope, Flow

@@ -11,7 +11,7 @@ from random import SystemRandom
 
 import pytest
 
-from agent.loader import load
+from agent.loading.loader import load
 from bpf.spec import ProgramSpec
 from tests.oracle.campaign import Share, run_share
 from tests.oracle.cases import Case, cases

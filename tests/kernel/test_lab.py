@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.plan import load_plan, parse_plan
+from agent.plan.model import load_plan, parse_plan
 from overhop.lab import Host, Lab, LabError, Service, drops, netns, sweep
 from tests.kernel.tap import tap
 from tests.require import require_commands

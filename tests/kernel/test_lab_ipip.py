@@ -6,9 +6,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from agent import attach, tc
-from agent.links import link_by_name
-from agent.sweep import sweep
+from agent.hooks import attach, tc
+from agent.hooks.sweep import sweep
+from agent.network.links import link_by_name
 from bpf.record import Point
 from overhop.lab import Lab
 from tests.kernel.counting import Counting

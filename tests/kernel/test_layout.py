@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.loader import CompileError, load
+from agent.loading.loader import CompileError, load
 from bpf.counters import NAMES
 from bpf.record import RECORD, RECORD_BYTES, RING_STRIDE, WAY, Point
 from bpf.spec import ProgramSpec

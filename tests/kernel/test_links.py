@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agent import links
-from agent.links import Change, LinkWatch
+from agent.network import links
+from agent.network.links import Change, LinkWatch
 from overhop.lab.netns import Netns
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import loader
-from agent.loader import CompileError, LoaderError, MissingBcc, VerifierError
+from agent.loading import loader
+from agent.loading.loader import CompileError, LoaderError, MissingBcc, VerifierError
 from bpf import syscall
 from bpf.spec import ProgramSpec
 from overhop.lab.netns import Netns
@@ -21,7 +21,7 @@ SPEC = ProgramSpec()
 
 LOAD = """
 import sys
-from agent.loader import LoaderError
+from agent.loading.loader import LoaderError
 from tests.kernel.counting import Counting
 try:
     Counting()
@@ -29,8 +29,8 @@ except LoaderError as error:
     print(f"{type(error).__name__}: {error}")
 """
 ATTACH = """
-from agent.attach import AttachError, attach
-from agent.links import link_by_name
+from agent.hooks.attach import AttachError, attach
+from agent.network.links import link_by_name
 from bpf.record import Point
 from tests.kernel.counting import Counting
 import sys

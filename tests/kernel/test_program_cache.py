@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import loader
-from agent.loader import Loaded, LoadStopped
-from agent.program_cache import ProgramCache
+from agent.loading import loader
+from agent.loading.cache import ProgramCache
+from agent.loading.loader import Loaded, LoadStopped
 from bpf import syscall
 from bpf.bytecode import Bytecode
 from bpf.spec import ProgramSpec
@@ -34,8 +34,8 @@ SMALL = ProgramSpec(window=64)
 LOAD_SMALL = """
 import sys
 from pathlib import Path
-from agent import loader
-from agent.program_cache import ProgramCache
+from agent.loading import loader
+from agent.loading.cache import ProgramCache
 from bpf.spec import ProgramSpec
 from tests.kernel.counting import COUNT_C
 try:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from agent.clock import boot_id, take_offset
-from agent.counters import CounterReader
-from agent.loader import Loaded, load
-from agent.recording import Recorder, RecordingHeader, read_recording
-from agent.ring import RingReader
-from agent.slots import count_waiting, waiting_stamps
-from agent.summary import by_kind
+from agent.hops.summary import by_kind
+from agent.loading.loader import Loaded, load
+from agent.reading.counters import CounterReader
+from agent.reading.ring import RingReader
+from agent.reading.slots import count_waiting, waiting_stamps
+from agent.sockets.recording import Recorder, RecordingHeader, read_recording
 from bench.request import request_packet
 from bpf import syscall
 from bpf.counters import imbalances

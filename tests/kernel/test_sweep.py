@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import netlink, tc
+from agent.hooks import netlink, tc
+from agent.hooks.qdiscs import Records
+from agent.hooks.sweep import sweep
 from agent.lock import AgentLock, AlreadyRunning
-from agent.qdiscs import Records
-from agent.sweep import sweep
-from agent.unix_socket import default_path, listen
+from agent.sockets.unix_socket import default_path, listen
 from bpf import syscall
 from bpf.record import Point
 from overhop.lab.netns import Netns
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 AGENT = """
 import sys
-from agent.attach import attach
-from agent.links import link_by_name
+from agent.hooks.attach import attach
+from agent.network.links import link_by_name
 from bpf.record import Point
 from tests.kernel.counting import Counting
 programs = Counting()
@@ -35,7 +35,7 @@ input()
 """
 LISTENER = """
 import sys
-from agent.unix_socket import listen
+from agent.sockets.unix_socket import listen
 kept = listen(sys.argv[1], 1)
 print("listening", flush=True)
 input()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.clock import boot_id, take_offset
-from agent.links import Link
-from agent.naming import Namer
-from agent.plan import Plan, VportPlan
-from agent.summary import by_kind, by_series
+from agent.hops.summary import by_kind, by_series
+from agent.naming.namer import Namer
+from agent.network.links import Link
+from agent.plan.model import Plan, VportPlan
 from overhop.lab import Lab, Node, Pod, Service
 from overhop.trace import NodeRecords, kinds_by_trace, trace_hops
 from tests.accept.tracer import Tracer

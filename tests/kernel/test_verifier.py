@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from agent.loader import load
+from agent.loading.loader import load
 from bpf.spec import CONTEXT_BITS, ProgramSpec
 from tests.require import require_root
 

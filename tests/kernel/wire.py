@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from agent.links import Link, link_by_name
+from agent.network.links import Link, link_by_name
 from overhop.lab.netns import Netns
 
 HERE, THERE, UDP_PORT = "10.77.0.1", "10.77.0.2", 7700

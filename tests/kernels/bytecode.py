@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import loader
-from agent.loaded import load_bytecode
+from agent.loading import loader
+from agent.loading.loaded import load_bytecode
 from bpf import spec as bpf_spec
 from bpf import syscall
 from bpf.bytecode import (

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from agent import loader, tc
-from agent.attach import attach, has_tcx
-from agent.links import link_by_name
+from agent.hooks import tc
+from agent.hooks.attach import attach, has_tcx
+from agent.loading import loader
+from agent.network.links import link_by_name
 from bpf.record import Point
 from bpf.spec import ProgramSpec
 from overhop.lab.netns import Netns, create, delete
@@ -26,7 +27,7 @@ from tests.kernels.builds import EXCHANGES, FUZZ_CASES
 from tests.kernels.bytecode import Build, load, read_builds, verify
 
 if TYPE_CHECKING:
-    from agent.ring import Records
+    from agent.reading.ring import Records
     from overhop.lab import Cni, Node
 
 BYTECODE = Path("/dev/vdb")
@@ -106,7 +107,7 @@ def pairing(builds: Builds) -> Iterator[Line]:
 
 
 def _pairing_over(cni: "Cni", builds: Builds) -> Iterator[Line]:
-    from agent.counters import CounterReader
+    from agent.reading.counters import CounterReader
     from overhop.lab import Lab
 
     with ExitStack() as stack:
@@ -149,7 +150,7 @@ def _hops(loaded: loader.Loaded) -> dict[str, int]:
     """Records by kind and encapsulation, those with a context and those of retransmissions apart."""
     from collections import Counter
 
-    from agent.ring import RingReader
+    from agent.reading.ring import RingReader
 
     ring = RingReader(loaded.maps["oh_ring"], ProgramSpec().ring_bytes)
     try:

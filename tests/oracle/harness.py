@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from agent.counters import CounterReader
-from agent.loader import Loaded, load
-from agent.ring import RingReader
-from agent.slots import SET_BYTES
+from agent.loading.loader import Loaded, load
+from agent.reading.counters import CounterReader
+from agent.reading.ring import RingReader
+from agent.reading.slots import SET_BYTES
 from bpf import syscall
 from bpf.record import RECORD, WAY, WAY_LOCKED
 from tests.oracle.cases import Case

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-from agent.loader import Loaded
+from agent.loading.loader import Loaded
 from bpf import syscall
 from bpf.record import Point
 from tests.oracle.expect import Step

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import numpy as np
 
 from agent.clock import ClockOffset
-from agent.summary import Distribution
+from agent.hops.summary import Distribution
 from bpf.counters import NAMES
 from bpf.record import RECORD, ContextKind, Kind
 from insight.series import Series

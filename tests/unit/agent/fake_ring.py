@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from agent.barrier import no_barrier
-from agent.ring import BUSY, DISCARD, RingView
+from agent.reading.barrier import no_barrier
+from agent.reading.ring import BUSY, DISCARD, RingView
 from bpf.record import RECORD
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Sink that remembers."""
 
-from agent.store_output import StoreFacts
-from agent.store_writer import WriterStatus
+from agent.storing.store import StoreFacts
+from agent.storing.writer import WriterStatus
 from store.batch import Batch, Labels
 
 

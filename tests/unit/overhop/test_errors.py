@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.loader import CompileError, MissingBcc
-from agent.plan import PlanError, load_plan
+from agent.loading.loader import CompileError, MissingBcc
+from agent.plan.model import PlanError, load_plan
 from overhop import errors
 from overhop.errors import Failure, explain
 

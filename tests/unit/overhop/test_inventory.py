@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from agent.plan import Plan, parse_plan
+from agent.plan.model import Plan, parse_plan
 from collector.node.abilities import Abilities
 from collector.node.links import Link, Network
 from collector.node.nat import Backend, Masquerade, NatRules, Service

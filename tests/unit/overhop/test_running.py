@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.names import Row
-from agent.watch import AgentFacts, VportFacts, WatchServer
+from agent.naming.names import Row
+from agent.sockets.watch import AgentFacts, VportFacts, WatchServer
 from bpf.record import RECORD, Kind
 from overhop.errors import CommandError
 from overhop.running import NoAgentError, read_facts, views

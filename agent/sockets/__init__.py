@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How others ask a running agent: the record socket and the watch socket."""

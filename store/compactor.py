@@ -20,7 +20,7 @@ from store.layout import (
     temporary_name,
     visible,
 )
-from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, is_damaged, joined, reason
+from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, joined, reason
 from store.query import StoreError
 from store.schema import TABLES, Table
 from store.segment import Frame, SegmentReader, is_held
@@ -187,10 +187,11 @@ class _Directory:
         path = self._path / entry.name
         try:
             facts = files.facts(path)
-        except DuckError as error:
-            if not is_damaged(path, error):
+        except DuckError:
+            why = files.damage(path)
+            if why is None:
                 raise
-            self._set_aside(entry.name, reason(error))
+            self._set_aside(entry.name, why)
             return None
         return Input(entry, facts.first_ns, facts.last_ns, path.stat().st_size)
 
@@ -309,14 +310,9 @@ class _Directory:
     def _set_aside_damaged(self, merge: Merge, files: ParquetFiles) -> None:
         """After a failure: the Parquet inputs that cannot be read; the others are merged next time."""
         for entry in merge.inputs:
-            path = self._path / entry.name
-            if not entry.is_parquet:
-                continue
-            try:
-                files.check(path)
-            except DuckError as error:
-                if is_damaged(path, error):
-                    self._set_aside(entry.name, reason(error))
+            why = files.damage(self._path / entry.name) if entry.is_parquet else None
+            if why is not None:
+                self._set_aside(entry.name, why)
 
     def _set_aside(self, name: str, why: str) -> None:
         _log.error("%s: %s: set aside as %s%s", self._path / name, why, name, BAD)

@@ -52,7 +52,7 @@ class Facts:
 
 def connect(memory_limit: str, threads: int, spill: str = "") -> duckdb.DuckDBPyConnection:
     """DuckDB without a database; it loads no extension. `spill`: a directory for what passes the limit."""
-    return duckdb.connect(
+    connection = duckdb.connect(
         config={
             "memory_limit": memory_limit,
             "threads": threads,
@@ -62,6 +62,8 @@ def connect(memory_limit: str, threads: int, spill: str = "") -> duckdb.DuckDBPy
             "enable_external_file_cache": False,
         }
     )
+    connection.execute("SET enable_progress_bar = false")  # it goes to standard output
+    return connection
 
 
 def quoted(name: str) -> str:
@@ -132,11 +134,23 @@ class ParquetFiles:
         """Raises StoreError if the file is none of ours or of a newer format."""
         return read_facts(self._duckdb, path)
 
-    def check(self, path: Path) -> None:
-        """Read every value of the file. Raises duckdb.Error if that cannot be done."""
-        self._duckdb.execute(
-            "SELECT bit_xor(hash(each)) FROM read_parquet($path) each", {"path": str(path)}
-        ).fetchall()
+    def damage(self, path: Path) -> str | None:
+        """Why rows of the file cannot be read though the system gives us its bytes; None: they can.
+
+        Raises duckdb.Error if DuckDB does not work at all, OSError if the file cannot be read.
+        """
+        self._duckdb.execute("SELECT 1")
+        try:
+            query = "SELECT bit_xor(hash(each)) FROM read_parquet($path) each"
+            self._duckdb.execute(query, {"path": str(path)}).fetchall()
+        except duckdb.OutOfMemoryException:
+            return None
+        except duckdb.Error as error:
+            with path.open("rb") as file:
+                while file.read(_READ_BYTES):
+                    pass
+            return reason(error)
+        return None
 
     def _slow_ns(self, inputs: Sequence[str], rows: int) -> int:
         """The latency from which on a sample is among the slowest."""
@@ -197,16 +211,6 @@ def read_facts(connection: duckdb.DuckDBPyConnection, path: Path | str) -> Facts
 def reason(error: Exception) -> str:
     """What went wrong, in one line; DuckDB adds advice that is none for our users."""
     return str(error).split("\n", 1)[0]
-
-
-def is_damaged(path: Path, error: Exception) -> bool:
-    """Whether the file cannot be read for what it holds: the system gives us its bytes. Raises OSError."""
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return False
-    with path.open("rb") as file:
-        while file.read(_READ_BYTES):
-            pass
-    return True
 
 
 def joined(table: Table, frames: Sequence[Mapping[str, Numbers | Labels]]) -> dict[str, Numbers | Labels]:

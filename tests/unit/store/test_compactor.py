@@ -3,8 +3,10 @@ import logging
 import os
 from pathlib import Path
 
+import duckdb
 import pytest
 
+import store.parquet
 from store.compaction import Rules
 from store.compactor import Compactor, Settings
 from tests.unit.store.compactors import HOUR, NOON, S, Town
@@ -237,3 +239,19 @@ def test_compactor_removes_unfinished_files_of_a_killed_writer(town: Town) -> No
     Compactor(town.path).remove_unfinished()
     assert not left.exists()
     assert theirs.exists()
+
+
+def test_compactor_failing_duckdb_is_no_fault_of_the_files(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.append("a")
+    town.compactor().round()
+
+    def fail(*_: object) -> None:
+        raise duckdb.InvalidInputException("Could not set option")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.parquet, "connect", fail)
+        town.compactor().round()
+    assert town.files() == ["00000001-00000001.parquet", "00000001.seg"]
+    assert town.details() == ["a"]

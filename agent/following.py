@@ -34,19 +34,20 @@ class Following:
         self._chronicle = chronicle
         self._intake = intake
         self._base = Plan()
-        self._named: tuple[Plan, Sequence[Link]] | None = None
+        self._named: tuple[Plan, Sequence[Link], int] | None = None
         self._own: frozenset[Address] = frozenset()
         self._missing: tuple[str, ...] = ()
         self._failed: frozenset[Hook] = frozenset()
         self._shadows: Mapping[Hook, str] = {}
 
     def fileno(self) -> int:
-        """For poll(2): readable when interfaces changed."""
+        """For poll(2): readable when interfaces or addresses changed."""
         return self._watch.fileno()
 
     def hear(self) -> None:
-        """Take notice of interfaces that changed."""
-        if self._watch.events():
+        """Take notice of interfaces and addresses that changed."""
+        before = self._watch.address_changes
+        if self._watch.events() or self._watch.address_changes != before:
             self.is_settled = False
 
     def use(self, base: Plan, plan: Plan) -> None:
@@ -89,9 +90,10 @@ class Following:
 
     def _rename(self, plan: Plan, present: Sequence[Link]) -> None:
         """Before anything is attached: from the first hop on a vport has its name."""
-        if self._named == (plan, present):
+        now = (plan, present, self._watch.address_changes)
+        if self._named == now:
             return
-        self._named = (plan, present)
+        self._named = now
         self.names = {link.ifindex: _vport_name(link, plan) for link in present}
         try:
             self._own = own_addresses()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network interfaces of this network namespace, and their coming and going (man 7 rtnetlink)."""
+"""The network interfaces of this network namespace, and what happens to them (man 7 rtnetlink)."""
 
 import errno
 import socket
@@ -21,7 +21,11 @@ _IFF_RUNNING: Final = 1 << 6
 _RTM_NEWLINK: Final = 16
 _RTM_DELLINK: Final = 17
 _RTM_GETLINK: Final = 18
+_RTM_NEWADDR: Final = 20
+_RTM_DELADDR: Final = 21
 _RTMGRP_LINK: Final = 1
+_RTMGRP_IPV4_IFADDR: Final = 1 << 4
+_RTMGRP_IPV6_IFADDR: Final = 1 << 8
 _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_LINK: Final = 5
@@ -140,12 +144,14 @@ class LinkWatch:
 
     def __init__(self, *, queue_bytes: int = _QUEUE_BYTES) -> None:
         self.overruns = 0
+        self.address_changes = 0
+        """Addresses that came or went, or may have; as of the last `events()`."""
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
         try:
             _set_queue(self._socket, queue_bytes)
-            self._socket.bind((0, _RTMGRP_LINK))
+            self._socket.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
             self._known = {link.ifindex: link for link in links()}
         except BaseException:
             self._socket.close()
@@ -172,6 +178,7 @@ class LinkWatch:
                 if error.errno != errno.ENOBUFS:
                     raise
                 return found + self._relist()
+            self.address_changes += count_addresses(data)
             for is_gone, link in parse_links(data):
                 found += self._apply(is_gone, link if is_gone else _with_peer(link))
 
@@ -200,6 +207,7 @@ class LinkWatch:
     def _relist(self) -> list[LinkEvent]:
         """Throw away what is queued (older than the listing, with holes), then compare a listing."""
         self.overruns += 1
+        self.address_changes += 1
         self._drain()
         now = {link.ifindex: link for link in links()}
         found: list[LinkEvent] = []
@@ -240,6 +248,12 @@ def parse_links(data: bytes) -> Iterator[tuple[bool, Link]]:
     for message in rtnetlink.messages(data):
         if message.type in (_RTM_NEWLINK, _RTM_DELLINK) and message.body[0] == socket.AF_UNSPEC:
             yield message.type == _RTM_DELLINK, _link(message.body)
+
+
+def count_addresses(data: bytes) -> int:
+    """How many RTM_NEWADDR and RTM_DELADDR there are."""
+    kinds = [message.type for message in rtnetlink.messages(data)]
+    return kinds.count(_RTM_NEWADDR) + kinds.count(_RTM_DELADDR)
 
 
 def _request(ifindex: int) -> bytes:

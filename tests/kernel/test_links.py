@@ -113,3 +113,21 @@ def test_watch_sees_a_link_that_moves_to_another_namespace_as_removed(
     with LinkWatch() as watch:
         netns.ip([f"link set a0 netns {other.name}"])
         assert ("removed", "a0") in seen(watch)
+
+
+def test_watch_counts_addresses_that_come_and_go(netns: Netns) -> None:
+    netns.ip(["link add br0 type bridge"])
+    with LinkWatch() as watch:
+        netns.ip(["addr add 10.9.0.1/24 dev br0"])
+        assert (seen(watch), watch.address_changes) == ([], 1)
+        netns.ip(["addr add fd00:9::1/64 dev br0"])
+        assert (seen(watch), watch.address_changes) == ([], 2)
+        netns.ip(["addr del 10.9.0.1/24 dev br0"])
+        assert (seen(watch), watch.address_changes) == ([], 3)
+
+
+def test_watch_after_an_overrun_counts_addresses_as_changed(netns: Netns) -> None:
+    with LinkWatch(queue_bytes=1) as watch:
+        netns.ip([f"link add x{n} type veth peer y{n}" for n in range(20)])
+        watch.events()
+        assert (watch.overruns, watch.address_changes) == (1, 1)

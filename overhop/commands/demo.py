@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`overhop demo`: real requests over a lab of two nodes, and every hop of them."""
 
-import signal
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from overhop import errors, output
@@ -41,9 +39,9 @@ def do_demo(options: DemoOptions) -> int:
     from overhop.demo.serving import Invitation
     from overhop.demo.steps import Steps
     from overhop.demo.view import invitation_lines, render
+    from overhop.lab import signals
     from overhop.lab.envoy import EnvoyMissingError
 
-    signal.signal(signal.SIGHUP, _exit_on_signal)
     config = DemoConfig(
         requests=options.requests,
         cni=options.cni,
@@ -64,7 +62,8 @@ def do_demo(options: DemoOptions) -> int:
                 output.show_lines(invitation_lines(invited, outcome))
 
     try:
-        outcome = run_demo(config, Steps(_tell), show)
+        with signals.FirstOf(signals.ENDING):
+            outcome = run_demo(config, Steps(_tell), show)
     except EnvoyMissingError as error:
         raise errors.CommandError(f"{error}; or run the demo without sidecars: --no-sidecar") from error
     wrong = problems(outcome)
@@ -77,8 +76,3 @@ def _tell(step: str) -> None:
     """Progress, for somebody who looks at a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"demo: {step}\n")
-
-
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    """A terminal that is closed ends the demo as Ctrl-C does: nothing stays."""
-    raise SystemExit(128 + number)

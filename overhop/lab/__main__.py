@@ -8,6 +8,7 @@ import signal
 import sys
 
 from overhop.lab import CNIS, Host, Lab, LabError
+from overhop.lab.signals import ENDING, FirstOf
 from overhop.lab.underlay import url_host
 
 
@@ -22,7 +23,7 @@ def main() -> int:
             offloads=not arguments.no_offloads,
             bridge_ageing=not arguments.flood,
         )
-        with contextlib.suppress(KeyboardInterrupt), lab:
+        with contextlib.suppress(KeyboardInterrupt), FirstOf(ENDING), lab:
             _populate(lab)
             sys.stdout.write(json.dumps(lab.topology()) + "\n" if arguments.json else _describe(lab))
             sys.stdout.flush()

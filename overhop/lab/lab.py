@@ -2,13 +2,12 @@
 """The lab: nodes in network namespaces over one underlay, built on entry, gone on exit."""
 
 import signal
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
-from overhop.lab import ipip, nat, netns, ownership, underlay
+from overhop.lab import ipip, nat, netns, ownership, signals, underlay
 from overhop.lab.calico import Calico
 from overhop.lab.flannel import Flannel
 from overhop.lab.hosts import Cluster, Host, Node, Service, reap, set_offloads
@@ -27,7 +26,7 @@ class Lab:
         self.services: list[Service] = []
         self._claim: ownership.Claim | None = None
         self._overlay: Overlay | None = None
-        self._old_sigterm: object = None
+        self._signals = signals.FirstOf((signal.SIGTERM, signal.SIGHUP))
 
     @classmethod
     def make(
@@ -60,7 +59,7 @@ class Lab:
         netns.require_tools()
         netns.require_bridge_netfilter()
         ownership.sweep()
-        self._catch_sigterm()
+        self._signals.__enter__()
         try:
             self._claim = ownership.claim()
             self._build()
@@ -119,9 +118,9 @@ class Lab:
         }
 
     def close(self) -> None:
-        """End everything that runs in the lab and remove it; a signal meanwhile waits until this is done."""
-        claim, self._claim = self._claim, None
-        with _SignalsIgnored():
+        """End everything that runs in the lab and remove it; signals meanwhile have no effect."""
+        with signals.Ignored():
+            claim, self._claim = self._claim, None
             if claim is not None:
                 namespaces = netns.named(f"{claim.name}-")
                 netns.end_processes(namespaces)
@@ -131,7 +130,7 @@ class Lab:
                 if self._overlay is not None:
                     self._overlay.close()
                 claim.release()
-            self._release_sigterm()
+        self._signals.__exit__(None, None, None)
 
     def _hosts(self) -> list[Host]:
         pods = [pod for node in self.nodes for pod in node.pods]
@@ -196,37 +195,6 @@ class Lab:
     def _restore(self, node: Node, command: str, cluster: Network, own: Network) -> None:
         rules = [_rules(service, cluster.version) for service in self.services]
         node.netns.run((command,), text=nat.render(cluster, node.overlay.masquerade(cluster, own), rules))
-
-    def _catch_sigterm(self) -> None:
-        """SIGTERM leaves nothing: where nobody handles it, it becomes SystemExit, which closes the lab."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
-
-    def _release_sigterm(self) -> None:
-        if self._old_sigterm is not None:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._old_sigterm = None
-
-
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-class _SignalsIgnored:
-    """SIGINT and SIGTERM have no effect inside; only the main thread can arrange that."""
-
-    _NUMBERS = (signal.SIGINT, signal.SIGTERM)
-
-    def __enter__(self) -> None:
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():
-            self._old = {number: signal.signal(number, signal.SIG_IGN) for number in self._NUMBERS}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
 
 
 def _rules(service: Service, version: int) -> nat.ServiceRules:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -340,12 +341,32 @@ def start_lab_command() -> tuple[subprocess.Popen[str], str]:
     return process, name
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_lab_command_signal_leaves_nothing(number: signal.Signals, exit_code: int) -> None:
     process, name = start_lab_command()
     with process:
         process.send_signal(number)
         assert process.wait(timeout=10) == exit_code
+    assert leftovers(name) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_lab_command_impatient_signals_leave_nothing(number: signal.Signals) -> None:
+    process, name = start_lab_command()
+    ended = threading.Event()
+
+    def insist() -> None:
+        while not ended.wait(0.005):
+            process.send_signal(number)
+
+    with process:
+        insisting = threading.Thread(target=insist)
+        insisting.start()
+        process.wait(timeout=20)
+        ended.set()
+        insisting.join()
     assert leftovers(name) == []
 
 

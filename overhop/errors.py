@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typer import Abort
 from typer.exceptions import TyperException
 
-from overhop.text import printable
+from overhop.text import counted, printable
 
 DONE = 0
 FAILED = 1
@@ -51,7 +51,7 @@ def report(error: BaseException, *, debug: bool) -> int:
         traceback.print_exception(error)
         for line in failure.detail:
             print(printable(line), file=sys.stderr)
-    more = "" if debug or not failure.detail else f" ({len(failure.detail)} lines more with --debug)"
+    more = "" if debug or not failure.detail else f" ({counted(len(failure.detail), 'line')} more with --debug)"
     for line in failure.lines:
         print(f"overhop: {line}{more}", file=sys.stderr)
     return failure.exit_code

@@ -80,7 +80,7 @@ class NodeAgent:
         node.keep_plan(plan, {"program": dict(files.program)} if files.program else {})
         options = ("--plan", str(plan), "--store", str(files.store), "--cluster", CLUSTER)
         ours = ("--node", node.name, "--metrics-listen", "none", "--config", os.devnull, "--json")
-        argv = (sys.executable, "-m", "overhop", "agent", *options, *ours)
+        argv = (sys.executable, "-m", "overhop", "--log-json", "agent", *options, *ours)
         with self._log.open("wb") as log:
             self._process = node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
 
@@ -174,5 +174,18 @@ class NodeAgent:
 
 def complaint(log: Sequence[str]) -> str:
     """The last line of an agent's log that is more than news, without our name before it."""
-    lines = [line for line in log if " level=info " not in line and " level=debug " not in line]
-    return lines[-1].removeprefix("overhop: ") if lines else "it did not say why"
+    said = [text for line in log if (text := _more_than_news(line))]
+    return said[-1] if said else "it did not say why"
+
+
+def _more_than_news(line: str) -> str:
+    """What a line complains of: of a log its message and reason, another line as it is; empty if of nothing."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line.removeprefix("overhop: ")
+    if not isinstance(entry, dict):
+        return line
+    if entry.get("level") in ("debug", "info"):
+        return ""
+    return ": ".join(str(entry[key]) for key in ("msg", "reason") if key in entry)

@@ -21,7 +21,7 @@ ROOMS = ("overhop", "agent", "bpf", "collector")
 REFUSED_C = ROOT / "tests" / "data" / "refused.c"
 RUN_TIMEOUT_S = 90.0
 L3_NIC = "tun7"
-_MORE = r"( \(\d+ lines more with --debug\))?"
+_MORE = r"( \(\d+ lines? more with --debug\))?"
 _READ_ONLY = 'mkdir -p /run/overhop && mount -t tmpfs -o ro none /run/overhop && exec "$@"'
 
 

@@ -87,5 +87,7 @@ def test_report_detail_is_announced_and_shown_with_debug(capsys: pytest.CaptureF
     error = CompileError("compile a.c:1: no", ["first", "second"])
     errors.report(error, debug=False)
     assert capsys.readouterr().err == "overhop: compile a.c:1: no (2 lines more with --debug)\n"
+    errors.report(CompileError("compile a.c:1: no", ["first"]), debug=False)
+    assert capsys.readouterr().err == "overhop: compile a.c:1: no (1 line more with --debug)\n"
     errors.report(error, debug=True)
     assert "first\nsecond\noverhop: compile a.c:1: no\n" in capsys.readouterr().err

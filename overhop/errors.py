@@ -51,7 +51,9 @@ def report(error: BaseException, *, debug: bool) -> int:
         traceback.print_exception(error)
         for line in failure.detail:
             print(printable(line), file=sys.stderr)
-    more = "" if debug or not failure.detail else f" ({counted(len(failure.detail), 'line')} more with --debug)"
+    more = (
+        "" if debug or not failure.detail else f" ({counted(len(failure.detail), 'line')} more with --debug)"
+    )
     for line in failure.lines:
         print(f"overhop: {line}{more}", file=sys.stderr)
     return failure.exit_code

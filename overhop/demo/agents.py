@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from agent.sockets.record import RecordError, read_recording, record_client
 from agent.sockets.unix_socket import RUN_DIRECTORY
+from overhop.config import SETTINGS
 from overhop.demo.outcome import Account
 from overhop.lab import Node
 from overhop.trace import NodeRecords
@@ -80,9 +81,10 @@ class NodeAgent:
         node.keep_plan(plan, {"program": dict(files.program)} if files.program else {})
         options = ("--plan", str(plan), "--store", str(files.store), "--cluster", CLUSTER)
         ours = ("--node", node.name, "--metrics-listen", "none", "--config", os.devnull, "--json")
-        argv = (sys.executable, "-m", "overhop", "--log-json", "agent", *options, *ours)
+        # -P: nothing of the directory where somebody runs the demo is imported.
+        argv = (sys.executable, "-P", "-m", "overhop", "--log-json", "agent", *options, *ours)
         with self._log.open("wb") as log:
-            self._process = node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
+            self._process = node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno(), env=_environment())
 
     def await_tracing(self) -> None:
         """Return once every tracing point is attached. Raises DemoError if the agent ends before that."""
@@ -103,11 +105,10 @@ class NodeAgent:
     def stop_recording(self) -> NodeRecords:
         """The hops since start_recording, all that were in the ring. Raises DemoError if some were lost."""
         status = self._ask("STOP")
-        lost = {name: count for name, count in status.items() if name.startswith("lost_") and count}
+        lost = [f"{count} {name}" for name, count in status.items() if name.startswith("lost_") and count]
         if lost:
-            raise self._failed(
-                f"lost hops while recording: {lost} ({status.get('write_error') or 'no error'})"
-            )
+            why = f": {reason}" if (reason := status.get("write_error")) else ""
+            raise DemoError(f"agent on {self.node.name}: hops were not recorded: {', '.join(lost)}{why}")
         header, records = read_recording(self._recording)
         return NodeRecords(self.node.name, header.boot_id, header.clock, records)
 
@@ -172,6 +173,12 @@ class NodeAgent:
         return DemoError(f"agent on {self.node.name}: {what}: {complaint(lines)}", lines)
 
 
+def _environment() -> dict[str, str]:
+    """Ours without settings: somebody's OVERHOP_NIC is not meant for the nodes of a lab."""
+    settings = {each.variable for each in SETTINGS}
+    return {name: value for name, value in os.environ.items() if name not in settings}
+
+
 def complaint(log: Sequence[str]) -> str:
     """The last line of an agent's log that is more than news, without our name before it."""
     said = [text for line in log if (text := _more_than_news(line))]
@@ -179,7 +186,7 @@ def complaint(log: Sequence[str]) -> str:
 
 
 def _more_than_news(line: str) -> str:
-    """What a line complains of: of a log its message and reason, another line as it is; empty if of nothing."""
+    """What a line complains of, empty if of nothing: of a log message and reason, another line as it is."""
     try:
         entry = json.loads(line)
     except ValueError:

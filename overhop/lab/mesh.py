@@ -85,7 +85,7 @@ def bookinfo(lab: Lab) -> Mesh:
     sidecars = {name: _start_sidecar(program, pod, _sidecar(pod, services)) for name, pod in pods.items()}
     for name, pod in pods.items():
         await_ready(apps[name], f"bookinfo {name}")
-        _await_sidecar(pod, sidecars[name])
+        _await_sidecar(program, pod, sidecars[name])
     entry = lab.nodes[0].address
     with _tap(pods["reviews"]) as tap:
         lab.external.http(str(entry), NODE_PORT, path=PATH, context="none").require_ok()
@@ -184,11 +184,11 @@ def _write_rules(pod: Pod, version: int) -> None:
     pod.netns.run((command,), text=redirect.render(version))
 
 
-def _await_sidecar(pod: Pod, process: subprocess.Popen[bytes]) -> None:
+def _await_sidecar(program: Path, pod: Pod, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while not _is_ready(pod):
         if process.poll() is not None or time.monotonic() > deadline_s:
-            raise LabError(f"sidecar of {pod.name}: {_complaint(process)}")
+            raise LabError(f"sidecar of {pod.name}: {program} {_complaint(process)}")
         Event().wait(_POLL_S)
 
 

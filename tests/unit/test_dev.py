@@ -35,3 +35,17 @@ def test_dev_unknown_name_is_code_2_before_anything_is_installed(command: str) -
 def test_dev_run_from_another_directory_is_this_checkout() -> None:
     done = dev("run", "--version")
     assert (done.returncode, done.stdout) == (0, "overhop 0.1.0\n")
+
+
+def test_dev_run_imports_nothing_from_the_current_directory(tmp_path: Path) -> None:
+    for module in ("yaml", "numpy", "store", "overhop"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('imported from the current directory')\n")
+    done = subprocess.run(
+        [ROOT / "dev", "run", "config", "check", "/dev/null"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -71,6 +71,12 @@ def test_find_envoy_named_program_that_is_none_is_an_error_with_its_name() -> No
         find_envoy({"OVERHOP_ENVOY": "/nonexistent/envoy"})
 
 
+@pytest.mark.parametrize("named", ["/etc/passwd", "/etc"])
+def test_find_envoy_named_file_that_is_no_program_is_an_error_with_its_name(named: str) -> None:
+    with pytest.raises(EnvoyMissingError, match=rf"^OVERHOP_ENVOY={named}: not a program: name an Envoy"):
+        find_envoy({"OVERHOP_ENVOY": named})
+
+
 def test_find_envoy_without_package_is_the_one_in_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

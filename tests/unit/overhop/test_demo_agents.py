@@ -5,7 +5,9 @@ from overhop.demo.agents import complaint
 
 NEWS = '{"ts": "2026-11-20T15:31:23.599+00:00", "level": "info", "msg": "tracing", "nic": "eth0"}'
 WARNING = '{"ts": "2026-11-20T15:31:24.000+00:00", "level": "warning", "logger": "agent.x", "msg": "late"}'
-ERROR = '{"level": "error", "msg": "rows cannot be stored, they wait in memory", "reason": "store /s: disk full"}'
+ERROR = (
+    '{"level": "error", "msg": "rows cannot be stored, they wait in memory", "reason": "store /s: disk full"}'
+)
 
 
 @pytest.mark.parametrize(

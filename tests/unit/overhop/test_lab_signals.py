@@ -17,24 +17,26 @@ def handlers_as_before() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def leave_by(first: signal.Signals, *later: signal.Signals) -> None:
+    with FirstOf(ENDING):
+        try:
+            signal.raise_signal(first)
+        finally:
+            for each in later:
+                signal.raise_signal(each)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_first_signal_exits_and_later_ones_do_nothing(number: signal.Signals, code: int) -> None:
-    with pytest.raises(SystemExit) as ended, FirstOf(ENDING):
-        try:
-            signal.raise_signal(number)
-        finally:
-            for each in ENDING:
-                signal.raise_signal(each)
+    with pytest.raises(SystemExit) as ended:
+        leave_by(number, *ENDING)
     assert ended.value.code == code
     signal.raise_signal(number)
 
 
 def test_first_ctrl_c_is_an_interrupt_and_a_second_one_nothing() -> None:
-    with pytest.raises(KeyboardInterrupt), FirstOf(ENDING):
-        try:
-            signal.raise_signal(signal.SIGINT)
-        finally:
-            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        leave_by(signal.SIGINT, signal.SIGINT)
 
 
 def test_without_a_signal_handlers_are_as_before() -> None:

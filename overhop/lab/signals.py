@@ -14,8 +14,9 @@ _Handler = Callable[[int, FrameType | None], object] | int | None
 class FirstOf:
     """Inside, the first of `numbers` raises, later ones do nothing.
 
-    SIGINT raises KeyboardInterrupt, the others SystemExit. What somebody handles or ignores already (nohup) stays as it is, but SIGINT where it is Python's own. Only
-    the main thread can arrange that; elsewhere nothing changes.
+    SIGINT raises KeyboardInterrupt, the others SystemExit. What somebody handles or ignores already (nohup)
+    stays as it is, but SIGINT where it is Python's own. Only the main thread can arrange that; elsewhere
+    nothing changes.
     """
 
     def __init__(self, numbers: Sequence[signal.Signals]) -> None:

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from store.batch import Batch, Labels
 from store.layout import create_store, node_directory
-from store.node_file import NodeFile
+from store.node_file import NodeFile, ahead_ns
 from store.open_segment import HOUR_NS, OpenSegment
 from store.query import StoreError
 from store.sealer import Sealer
@@ -132,7 +132,7 @@ class Appender:
             error=self._error,
             error_since_ns=self._error_since_ns,
             sync_error=self._sealer.error,
-            ahead_ns=max(0, self._last_ns - self._clock()),
+            ahead_ns=ahead_ns(self._last_ns, self._clock()),
         )
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from store.layout import (
     DIRECTORY_MODE,
     FILE_MODE,
     TEMPORARY,
+    decode_node,
     encode_node,
     listing,
     node_directory,
@@ -24,6 +26,8 @@ from store.query import StoreError
 from store.schema import TABLES
 from store.segment import last_row_ns
 
+AHEAD_NS: Final = 1_000_000_000
+"""Row times that are less ahead of the clock are those of one moment, which are 1 ns apart."""
 _MAGIC: Final = b"ohnode1\n"
 _RECORD: Final = struct.Struct("<8sIqQ")  # magic, pid of the appender, last row time, last number
 _CRC: Final = struct.Struct("<I")
@@ -81,12 +85,31 @@ class NodeFile:
 
     def _read(self) -> tuple[int, int, int]:
         """Pid, last row time, last number; zeros if the file is new or damaged."""
-        data = os.pread(self.descriptor, _RECORD.size + _CRC.size, 0)
-        record, crc = data[: _RECORD.size], data[_RECORD.size :]
-        if not record.startswith(_MAGIC) or crc != _CRC.pack(zlib.crc32(record)):
-            return 0, 0, 0
-        _, pid, last_ns, number = _RECORD.unpack(record)
-        return pid, last_ns, number
+        return _parsed(os.pread(self.descriptor, _RECORD.size + _CRC.size, 0))
+
+
+def ahead_ns(last_ns: int, now_ns: int) -> int:
+    """How far row times are ahead of the clock, because it was set back; 0: they are the clock's."""
+    ahead = last_ns - now_ns
+    return ahead if ahead >= AHEAD_NS else 0
+
+
+def nodes_ahead(store: Path, now_ns: int) -> Mapping[str, int]:
+    """Last row time (ns since 1970) of each node whose row times are ahead of the clock. Raises OSError."""
+    found = {}
+    for path in sorted((store / APPENDERS).glob("*")):
+        _, last_ns, _ = _parsed(path.read_bytes())
+        if ahead_ns(last_ns, now_ns):
+            found[decode_node(path.name) or path.name] = last_ns
+    return found
+
+
+def _parsed(data: bytes) -> tuple[int, int, int]:
+    record, crc = data[: _RECORD.size], data[_RECORD.size :]
+    if not record.startswith(_MAGIC) or crc != _CRC.pack(zlib.crc32(record)):
+        return 0, 0, 0
+    _, pid, last_ns, number = _RECORD.unpack(record)
+    return pid, last_ns, number
 
 
 def _left_behind(store: Path, node: str) -> tuple[int, int]:

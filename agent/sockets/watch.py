@@ -147,7 +147,7 @@ def _row(series: Series) -> dict[str, object]:
 
 
 def _store_problem(output: OutputFacts | None) -> str:
-    """Why rows wait or were dropped; empty if the store takes everything, or none is wanted."""
+    """Why rows wait, were dropped or have times that are not the clock's; empty: all is well, or no store."""
     if output is None:
         return ""
     store = output.store
@@ -155,6 +155,7 @@ def _store_problem(output: OutputFacts | None) -> str:
     parts = [store.error] if store.error is not None else []
     parts += [f"{waiting:,} rows wait"] if waiting and store.error is not None else []
     parts += [f"{dropped:,} rows dropped since start"] if dropped else []
+    parts += [f"row times {store.ahead_ns / 1e9:,.0f} s ahead of the clock"] if store.ahead_ns else []
     return ", ".join(parts)
 
 

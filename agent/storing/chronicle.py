@@ -21,6 +21,7 @@ class Chronicle:
         self._clock = clock
         self._events = Events()
         self._is_started = False
+        self._is_ahead = False
         self._lost: Mapping[str, int] = {}
         self._lost_looked_ns = clock()
 
@@ -103,6 +104,14 @@ class Chronicle:
             self._state("store", "trouble", error)
             return
         self._state("store", "good", f"{dropped_rows} rows dropped since the start" if dropped_rows else "")
+
+    def row_times(self, ahead_ns: int) -> None:
+        """How far they are ahead of the clock; as long as they never were there is nothing to say."""
+        if ahead_ns and not self._is_ahead:
+            self._state("row times", "ahead", f"by {ahead_ns / 1e9:,.0f} s")
+        elif self._is_ahead and not ahead_ns:
+            self._state("row times", "good")
+        self._is_ahead = bool(ahead_ns)
 
     def writer(self, status: WriterStatus) -> None:
         """Who makes Parquet of the segments."""

@@ -139,6 +139,7 @@ class Output:
         facts = self._sink.facts()
         self._chronicle.store(facts.error, sum(facts.dropped.values()))
         self._chronicle.writer(facts.writer)
+        self._chronicle.row_times(facts.ahead_ns)
 
     def _put_events(self, now_ns: int) -> None:
         events = self._chronicle.take(now_ns)

@@ -29,6 +29,8 @@ class StoreFacts:
     error_since_ns: int | None = None
     """ns since 1970"""
     writer: WriterStatus = NO_WRITER
+    ahead_ns: int = 0
+    """How far row times are ahead of the clock, because it was set back; 0: they are the clock's."""
 
 
 class Sink(Protocol):
@@ -126,17 +128,19 @@ def _facts(path: Path, status: AppenderStatus, writer: WriterStatus) -> StoreFac
         error=status.error,
         error_since_ns=status.error_since_ns,
         writer=writer,
+        ahead_ns=status.ahead_ns,
     )
 
 
 class _Trouble:
-    """Says once when rows cannot be written any more, and once when they can again."""
+    """Says once when rows are not written as they should be, and once when they are again."""
 
     def __init__(self) -> None:
         self._is_begun = False
         self._dropped_before: Mapping[str, int] = {}
         """At the last look without trouble."""
         self._sync_error: str | None = None
+        self._is_ahead = False
 
     def look(self, status: AppenderStatus) -> None:
         if status.error is not None and not self._is_begun:
@@ -149,11 +153,19 @@ class _Trouble:
         if status.sync_error is not None and status.sync_error != self._sync_error:
             _log.error("rows may be lost at a power cut", extra={"reason": status.sync_error})
         self._sync_error = status.sync_error
+        self._look_at_times(status.ahead_ns)
 
     def end(self, status: AppenderStatus) -> None:
         """The last look: what waited is written or dropped by now."""
         if dropped := self._dropped(status):
             _log.error("rows were not stored", extra={"dropped": dropped})
+
+    def _look_at_times(self, ahead_ns: int) -> None:
+        if ahead_ns and not self._is_ahead:
+            _log.warning("row times are ahead of the clock, which was set back", extra={"ahead_ns": ahead_ns})
+        elif self._is_ahead and not ahead_ns:
+            _log.info("row times are the clock's again")
+        self._is_ahead = bool(ahead_ns)
 
     def _dropped(self, status: AppenderStatus) -> dict[str, int]:
         more = {table: rows - self._dropped_before.get(table, 0) for table, rows in status.dropped.items()}

@@ -14,6 +14,7 @@ class MemorySink:
         self.polled: list[int] = []
         self.closed = 0
         self.error: str | None = None
+        self.ahead_ns = 0
 
     def append(self, batch: Batch) -> None:
         assert not self.closed
@@ -28,7 +29,9 @@ class MemorySink:
         for batch in self.batches:
             appended[batch.table.name] = appended.get(batch.table.name, 0) + len(batch)
         writer = WriterStatus(0 if self.closed else 7, elsewhere=False, deaths=0)
-        return StoreFacts("memory", appended=appended, error=self.error, writer=writer)
+        return StoreFacts(
+            "memory", appended=appended, error=self.error, writer=writer, ahead_ns=self.ahead_ns
+        )
 
     def close(self) -> None:
         self.closed += 1

@@ -13,6 +13,7 @@ import pytest
 from store.appender import Appender, AppenderStatus, Limits
 from store.batch import Batch, Labels
 from store.layout import check_store, node_directory
+from store.node_file import nodes_ahead
 from store.query import StoreError
 from store.schema import HOP_SAMPLE, TEXT
 from store.segment import SegmentReader, is_held
@@ -111,7 +112,7 @@ def test_append_of_a_code_without_text_is_an_error(appender: Appender, tmp_path:
 
 def test_status_of_rows_written(appender: Appender) -> None:
     appender.append(events("one", "two"))
-    assert appender.status() == AppenderStatus({"event": 2}, {}, {}, 0, None, None, None, 1)
+    assert appender.status() == AppenderStatus({"event": 2}, {}, {}, 0, None, None, None, 0)
 
 
 # ---- times
@@ -132,6 +133,22 @@ def test_times_rise_while_the_clock_steps_back(appender: Appender, tmp_path: Pat
     appender.append(events("d"))
     assert appender.status().ahead_ns == 0
     assert times(tmp_path / "store") == [AT_NS, AT_NS + 1, AT_NS + 2, AT_NS + HOUR_NS]
+
+
+def test_times_less_than_a_second_ahead_are_the_clocks(appender: Appender, clock: Clock) -> None:
+    appender.append(events("a"))
+    clock.now_ns -= 999_999_999
+    assert appender.status().ahead_ns == 0
+    clock.now_ns -= 1
+    assert appender.status().ahead_ns == 1_000_000_000
+
+
+def test_nodes_ahead_are_those_whose_last_row_is(appender: Appender, tmp_path: Path) -> None:
+    appender.append(events("a"))
+    (tmp_path / "store" / "appenders" / "damaged").write_bytes(b"x" * 40)
+    assert nodes_ahead(tmp_path / "store", AT_NS) == {}
+    assert nodes_ahead(tmp_path / "store", AT_NS - HOUR_NS) == {"n1": AT_NS}
+    assert nodes_ahead(tmp_path / "none", AT_NS) == {}
 
 
 def test_times_of_one_append_never_cross_the_hour(appender: Appender, tmp_path: Path, clock: Clock) -> None:

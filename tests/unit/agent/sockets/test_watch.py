@@ -163,6 +163,7 @@ def test_watch_with_a_least_latency_counts_slower_hops_only(server: WatchServer,
             StoreFacts("/s", waiting={"event": 5}, dropped={"event": 7}, error="/s: No space left on device"),
             "/s: No space left on device, 5 rows wait, 7 rows dropped since start",
         ),
+        (StoreFacts("/s", ahead_ns=5_400 * SECOND_NS), "row times 5,400 s ahead of the clock"),
     ],
 )
 def test_watch_says_what_the_store_does_not_take(tmp_path: Path, store: StoreFacts, expected: str) -> None:

@@ -106,3 +106,15 @@ def test_chronicle_store_and_writer() -> None:
         ("writer", "ended", "ended 1 times"),
         ("writer", "elsewhere", "ended 1 times"),
     ]
+
+
+def test_chronicle_row_times_ahead_of_the_clock_are_told_at_begin_and_end() -> None:
+    told = Told()
+    told.chronicle.row_times(0)
+    assert told.rows() == []
+    told.chronicle.row_times(7_200_000_000_000)
+    told.chronicle.row_times(7_199_000_000_000)
+    assert told.rows() == [("row times", "ahead", "by 7,200 s", 100)]
+    told.now_ns = 200
+    told.chronicle.row_times(0)
+    assert told.rows() == [("row times", "good", "", 200)]

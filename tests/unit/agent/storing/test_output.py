@@ -166,3 +166,10 @@ def test_output_facts_have_what_naming_counted(rig: Rig) -> None:
     rig.output.add(records(5))
     rig.poll(1)
     assert rig.output.facts().naming["unknown_source"] == 5
+
+
+def test_output_row_times_ahead_of_the_clock_are_an_event(rig: Rig) -> None:
+    rig.sink.ahead_ns = 60 * S
+    rig.poll(1.0)
+    rig.poll(2.0)
+    assert rig.sink.column("event", "what").count("row times") == 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from agent.storing.events import Event, event_batch
 from agent.storing.presence import Predecessor, Presence
 from agent.storing.store import StoreFacts, StoreOutput
 from agent.storing.writer import WriterStatus, WriterSupervisor
+from store.appender import Appender
 from store.query import StoreError
 from store.segment import SegmentReader
 from tests.accept.verdict import until
@@ -149,3 +151,20 @@ def test_store_output_rows_that_wait_at_the_end_are_lost_and_said(
     assert caplog.records[-1].message == "rows were not stored"
     assert caplog.records[-1].__dict__["dropped"] == {"event": 1}
     assert sink.facts().dropped == {"event": 1}
+
+
+def test_store_output_row_times_ahead_of_the_clock_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = tmp_path / "s"
+    until_ns = time.time_ns() + 3_600_000_000_000
+    with Appender(store, "c", "n1", clock=lambda: until_ns) as early:
+        early.append(BATCH)
+    sink = output(store)
+    for mono_ns in range(3):
+        sink.poll(mono_ns)
+    assert 3_500_000_000_000 < sink.facts().ahead_ns <= 3_600_000_000_000
+    assert [record.message for record in caplog.records] == [
+        "row times are ahead of the clock, which was set back"
+    ]
+    sink.close()

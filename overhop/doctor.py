@@ -59,6 +59,8 @@ class StoreState:
     """Why rows wait."""
     has_writer: bool = True
     """Somebody makes Parquet of them."""
+    ahead_ns: int = 0
+    """How far row times are ahead of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +279,10 @@ def _store(store: StoreState) -> Finding:
         return Finding("store", Verdict.WARN, f"{store.waiting} rows wait{dropped}", store.error)
     if not store.has_writer:
         return Finding("store", Verdict.WARN, f"{store.path}: no writer{dropped}", "see the agent's log")
+    if store.ahead_ns:
+        fact = f"{store.path}: row times {store.ahead_ns / 1e9:,.0f} s ahead of the clock{dropped}"
+        advice = "the clock was set back: if it is right now, begin a new store, or wait until it is there"
+        return Finding("store", Verdict.WARN, fact, advice)
     if store.dropped:
         return Finding("store", Verdict.WARN, f"{store.path}: works{dropped}", "see the agent's log")
     return Finding("store", Verdict.OK, f"{store.path}: {store.rows} rows since the agent's start")

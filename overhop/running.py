@@ -48,6 +48,7 @@ def _store_of(facts: AgentFacts) -> StoreState | None:
         dropped=sum(store.dropped.values()),
         error=store.error,
         has_writer=bool(store.writer.pid) or store.writer.elsewhere,
+        ahead_ns=store.ahead_ns,
     )
 
 

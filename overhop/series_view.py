@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `overhop hops` shows of a store, for people and as plain data. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from rich.console import Group, RenderableType
@@ -9,7 +10,7 @@ from insight.series import QUANTILE_ERROR, Found, Series
 from insight.times import time_text
 from insight.trace import End
 from overhop.hops_view import HopRow, Sort, arranged, plain, table_of
-from overhop.text import counted
+from overhop.text import counted, listed
 from store.query import Span
 
 
@@ -29,6 +30,8 @@ class StoredView:
     """There were more samples."""
     only: tuple[str, ...] = field(default=())
     """What was filtered by, as people read it."""
+    ahead_s: Mapping[str, float] = field(default_factory=dict)
+    """Nodes whose row times are ahead of the clock, and by how much."""
 
 
 def stored_view(
@@ -40,6 +43,7 @@ def stored_view(
     limit: int | None,
     min_latency_us: float | None = None,
     only: tuple[str, ...] = (),
+    ahead_s: Mapping[str, float] | None = None,
 ) -> StoredView:
     """The view of what was found."""
     since_ns = span.since_ns if found.first_ns is None else max(span.since_ns, found.first_ns)
@@ -47,7 +51,7 @@ def stored_view(
     rows = arranged([row_of(series, rate_s) for series in found.series], sort, limit)
     hops = sum(series.count + series.retransmitted for series in found.series)
     view = StoredView(store, span, tuple(rows), hops, len(found.series))
-    return replace(view, min_latency_us=min_latency_us, is_cut=found.is_cut, only=only)
+    return replace(view, min_latency_us=min_latency_us, is_cut=found.is_cut, only=only, ahead_s=ahead_s or {})
 
 
 def row_of(series: Series, rate_s: float | None) -> HopRow:
@@ -95,6 +99,7 @@ def as_json(view: StoredView) -> dict[str, object]:
         "rows": [asdict(row) for row in view.rows],
         "min_latency_us": view.min_latency_us,
         "samples_cut": view.is_cut,
+        "ahead_s": dict(view.ahead_s),
         "quantile_error": QUANTILE_ERROR if view.min_latency_us is None else 0.0,
     }
 
@@ -102,6 +107,9 @@ def as_json(view: StoredView) -> dict[str, object]:
 def render(view: StoredView, width: int) -> RenderableType:
     """The view in at most `width` columns."""
     parts: list[RenderableType] = [plain(line, width) for line in headlines(view)]
+    if view.ahead_s:
+        ahead = listed([f"{node} by {by_s:,.0f} s" for node, by_s in view.ahead_s.items()], most=3)
+        parts.append(plain(f"row times ahead of the clock: {ahead}", width, "yellow"))
     if view.rows:
         parts.append(table_of(view.rows, width))
     if len(view.rows) < view.series:

@@ -145,11 +145,14 @@ def _show_stored(options: HopsOptions, path: Path | None) -> int:
     from insight.series import slow_series, stored_series
     from overhop import series_view
     from overhop.stored import opened
+    from store.node_file import nodes_ahead
     from store.query import Where
 
     if options.once or options.duration_s is not None or options.interval_s is not None:
         raise errors.UsageError("--once, --duration and --interval are for the live view, not for a store")
-    span, only = _span(options), options.only
+    now_ns = time.time_ns()
+    ahead = nodes_ahead(path, now_ns) if path is not None else {}
+    span, only = _span(options, now_ns, max([now_ns, *ahead.values()])), options.only
     where = Where(only.namespace, only.workload, only.node, only.kind)
     with output.patience("asking the store"), opened(path) as store:
         if only.min_latency_us is None:
@@ -164,6 +167,7 @@ def _show_stored(options: HopsOptions, path: Path | None) -> int:
         limit=options.limit or (None if options.as_json else _SHOWN_SERIES),
         min_latency_us=only.min_latency_us,
         only=only.texts(),
+        ahead_s={node: (last_ns - now_ns) / 1e9 for node, last_ns in ahead.items()},
     )
     if options.as_json:
         output.show_json(series_view.as_json(view))
@@ -172,14 +176,14 @@ def _show_stored(options: HopsOptions, path: Path | None) -> int:
     return errors.DONE
 
 
-def _span(options: HopsOptions) -> "Span":
+def _span(options: HopsOptions, now_ns: int, last_ns: int) -> "Span":
+    """What was asked for; without an end up to the last row, which may be ahead of the clock."""
     from insight.times import parse_time
     from store.query import Span
 
-    now_ns = time.time_ns()
     try:
         since_ns = parse_time(options.since or DEFAULT_SINCE, now_ns)
-        until_ns = parse_time(options.until, now_ns) if options.until else now_ns + 1
+        until_ns = parse_time(options.until, now_ns) if options.until else last_ns + 1
     except ValueError as error:
         raise errors.UsageError(str(error)) from None
     if since_ns >= until_ns:

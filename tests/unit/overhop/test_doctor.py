@@ -182,6 +182,11 @@ def test_examine_store_in_trouble_is_a_warning_with_the_reason() -> None:
         "/s: works, 3 rows dropped",
         "see the agent's log",
     )
+    assert store_finding(StoreState("/s", 12, 0, 3, ahead_ns=5_400_000_000_000)) == (
+        "warn",
+        "/s: row times 5,400 s ahead of the clock, 3 rows dropped",
+        "the clock was set back: if it is right now, begin a new store, or wait until it is there",
+    )
     assert store_finding(StoreState("/s", 12, 0, 0, has_writer=False)) == (
         "warn",
         "/s: no writer",

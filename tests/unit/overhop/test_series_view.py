@@ -87,6 +87,7 @@ def test_as_json_has_every_series_and_what_numbers_are() -> None:
         "series": 2,
         "min_latency_us": None,
         "samples_cut": False,
+        "ahead_s": {},
         "quantile_error": 0.01,
     }
     assert data["rows"][1] == {

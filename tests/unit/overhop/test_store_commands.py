@@ -164,6 +164,23 @@ def test_hops_of_the_store_are_printable_lines(store: Path, capsys: pytest.Captu
     assert max(len(line) for line in lines) <= 120
 
 
+def test_hops_of_row_times_ahead_of_the_clock_are_shown_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "store"
+    ahead_ns = time.time_ns() + 7_260_000_000_000
+    with Appender(directory, "local", "n1", clock=lambda: ahead_ns) as early:
+        early.append(batch_of(HOP_10S, [summary(HOP_10S, hist=ONE_OF_10_US)]))
+    assert run("hops", "--since", "1h", "--store", str(directory), "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["hops"] == 1
+    assert 7_200 < data["ahead_s"]["n1"] <= 7_260
+    assert run("hops", "--since", "1h", "--store", str(directory)) == 0
+    assert "\nrow times ahead of the clock: n1 by 7,2" in capsys.readouterr().out
+    assert run("hops", "--since", "1h", "--until", "now", "--store", str(directory), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["hops"] == 0
+
+
 def test_hops_json_of_the_store_is_one_object(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("hops", "--since", "1h", "--store", str(store), "--json") == 0
     data = json.loads(capsys.readouterr().out)

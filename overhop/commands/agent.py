@@ -4,14 +4,10 @@
 import signal
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import overhop
 from overhop import errors, output
 from overhop.config import Config
-
-if TYPE_CHECKING:
-    from agent.hops.records import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +42,15 @@ class _Stop:
 def do_agent(options: AgentOptions) -> int:
     """Run until a signal or the duration; then detach and say the totals."""
     from agent.ending import report
+    from agent.hops.first_hops import FirstHops
     from agent.loading.loader import LoadStopped
     from agent.runtime import Agent, AgentConfig
 
     settings = options.config
     plan = None if settings.agent.plan is None else str(settings.agent.plan)
     listen = settings.metrics.listen
-    kept = _Kept()
-    take = kept.take if options.as_json else None
+    first_hops = FirstHops() if options.as_json else None
+    take = None if first_hops is None else first_hops.take
     stop = _Stop(
         options.duration_s
     )  # before anything is attached: a signal meanwhile must not leave it there
@@ -74,32 +71,7 @@ def do_agent(options: AgentOptions) -> int:
     with agent:
         agent.run(stop, take)
         totals = report(agent.finish(take))
-    if options.as_json:
-        output.show_json(totals | {"hops": kept.by_kind()})
+    if first_hops is not None:
+        hops = {kind: asdict(found) for kind, found in first_hops.by_kind().items()}
+        output.show_json(totals | {"hops": hops})
     return errors.DONE
-
-
-class _Kept:
-    """The first records, for the summary at the end: at most 50,000 (6.4 MB)."""
-
-    LIMIT = 50_000
-
-    def __init__(self) -> None:
-        self._batches: list[Records] = []
-        self._count = 0
-
-    def take(self, batch: "Records") -> None:
-        """Remember a batch while there is room."""
-        if self._count + len(batch) <= self.LIMIT:
-            self._batches.append(batch)
-            self._count += len(batch)
-
-    def by_kind(self) -> dict[str, object]:
-        """Latency by kind of what was kept."""
-        import numpy as np
-
-        from agent.hops.summary import by_kind
-        from bpf.record import RECORD
-
-        records = np.concatenate([np.empty(0, RECORD), *self._batches])
-        return {kind: asdict(hops) for kind, hops in by_kind(records).items()}

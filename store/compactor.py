@@ -55,6 +55,10 @@ class Surroundings:
     is_ending: Callable[[], bool] = lambda: False
 
 
+class Ending(Exception):  # noqa: N818 (says what is the case)
+    """The process shall end: what was begun is removed, the inputs are there."""
+
+
 class Compactor:
     """Compacts the store at `store`; only one may do so at a time (store.writer holds the lock)."""
 
@@ -80,6 +84,8 @@ class Compactor:
                 if self._around.is_ending():
                     return
                 directory.work(files)
+        except Ending:
+            return
         finally:
             files.close()
 
@@ -152,15 +158,13 @@ class _Directory:
         """The files to compact, in order of their rows; those no longer needed go."""
         names = _names(self._path)
         entries = visible(names)
-        found = {entry for entry in map(parse_name, names) if entry}
-        self._drop_covered(found - set(entries))
-        self._drop_expired_bad([name for name in names if name.endswith(BAD)])
         self._known = {entry: each for entry, each in self._known.items() if entry in entries}
-        inputs = []
-        for entry in entries:
-            each = self._input(entry, entry is entries[-1], files)
-            if each:
-                inputs.append(each)
+        looked = [self._input(entry, entry is entries[-1], files) for entry in entries]
+        inputs = [each for each in looked if each]
+        readable = [each.entry for each in inputs if each.is_ready]
+        found = {entry for entry in map(parse_name, names) if entry} - set(entries)
+        self._drop_covered({entry for entry in found if any(one.covers(entry) for one in readable)})
+        self._drop_expired_bad([name for name in names if name.endswith(BAD)])
         return inputs
 
     def _input(self, entry: Entry, is_last: bool, files: ParquetFiles) -> Input | None:
@@ -259,6 +263,8 @@ class _Directory:
         """The rows of the frames as a file of their own; forgets the frames."""
         if not frames:
             return []
+        if self._around.is_ending():
+            raise Ending
         columns = joined(self._table, [frame.columns for frame in frames])
         frames.clear()
         path = made.part()

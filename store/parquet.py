@@ -90,7 +90,7 @@ class ParquetFiles:
             _LIBC.malloc_trim(0)
 
     def write(self, table: Table, columns: Mapping[str, Numbers | Labels], path: Path) -> Facts:
-        """The rows, in order of time, as a file that must not exist yet."""
+        """The rows, in order of time, as a new file. Raises StoreError if rows got lost."""
         chosen: list[str] = []
         arrays: dict[str, Numbers] = {}
         texts: dict[str, list[str]] = {}
@@ -106,7 +106,8 @@ class ParquetFiles:
         time = arrays["time"]
         facts = Facts(int(time[0]), int(time[-1]), len(time))
         with self._registered(arrays):
-            self._copy(table, f"SELECT {', '.join(chosen)} FROM {_ROWS}", texts, path, facts)
+            written = self._copy(table, f"SELECT {', '.join(chosen)} FROM {_ROWS}", texts, path, facts)
+        _check_rows(written, facts, path)
         return facts
 
     def merge(self, table: Table, inputs: Sequence[Path], path: Path, spare: Path) -> Facts:
@@ -126,8 +127,7 @@ class ParquetFiles:
             sources = [str(spare), *sources]
             kept = f"(latency_ns < {slow_ns} OR filename = $inputs[1])"
         written = self._copy(table, _select(table, kept), {"inputs": sources}, path, facts)
-        if written != facts.rows:
-            raise StoreError(f"merge into {path}: {written} rows of {facts.rows} came out: the inputs stay")
+        _check_rows(written, facts, path)
         return facts
 
     def facts(self, path: Path) -> Facts:
@@ -182,6 +182,11 @@ class ParquetFiles:
             yield
         finally:
             self._duckdb.unregister(_ROWS)
+
+
+def _check_rows(written: int, facts: Facts, path: Path) -> None:
+    if written != facts.rows:
+        raise StoreError(f"write {path}: {written} rows of {facts.rows} came out")
 
 
 def _select(table: Table, where: str) -> str:

@@ -70,7 +70,9 @@ class RowReader:
             names = os.listdir(directory)
         except NotADirectoryError:
             return []
-        except PermissionError as error:
+        except FileNotFoundError:
+            raise
+        except OSError as error:
             raise StoreError(f"store {directory}: {error.strerror}: look at its rights") from error
         for name in names:
             if name.endswith(_BAD):

@@ -4,6 +4,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -13,15 +14,26 @@ from store.query import StoreError
 from store.reading import Rows, Wanted, joined_rows
 from store.schema import Table
 
+MOST_THREADS: Final = 8
+
 
 class Scanner:
-    """One DuckDB for all questions to a store; `problem` is told of files that cannot be read."""
+    """One DuckDB for all questions to a store; `problem` is told what cannot be read. Raises StoreError."""
 
     def __init__(self, store: Path, problem: Callable[[str], None]) -> None:
         self._store, self._problem = store, problem
         # Paths through it hold no letter that DuckDB takes for a pattern, whatever the store is called.
-        self._descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
-        self._duckdb = connect("80%", len(os.sched_getaffinity(0)))
+        try:
+            self._descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise StoreError(
+                f"store {store}: {error.strerror}: look at the directory and its rights"
+            ) from error
+        try:
+            self._duckdb = connect("80%", min(MOST_THREADS, len(os.sched_getaffinity(0))))
+        except duckdb.Error as error:
+            os.close(self._descriptor)
+            raise StoreError(f"store {store}: DuckDB does not start: {reason(error)}") from error
 
     def close(self) -> None:
         """Let go of memory and files."""

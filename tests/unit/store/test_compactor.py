@@ -8,7 +8,7 @@ import pytest
 
 import store.parquet
 from store.compaction import Rules
-from store.compactor import Compactor, Settings
+from store.compactor import Compactor, Settings, Surroundings
 from tests.unit.store.compactors import HOUR, NOON, S, Town
 from tests.unit.store.rows import events
 
@@ -255,3 +255,30 @@ def test_compactor_failing_duckdb_is_no_fault_of_the_files(
         town.compactor().round()
     assert town.files() == ["00000001-00000001.parquet", "00000001.seg"]
     assert town.details() == ["a"]
+
+
+def test_compactor_that_shall_end_leaves_inputs_and_nothing_else(town: Town) -> None:
+    town.append(*"abc")
+    is_ending = iter([False, False, True])
+    around = Surroundings(clock_ns=lambda: town.now_ns, is_ending=lambda: next(is_ending))
+    Compactor(town.path, town.settings, around).round()
+    assert town.files() == ["00000001.seg"]
+    assert town.details() == ["a", "b", "c"]
+
+
+def test_compactor_keeps_inputs_of_a_file_that_cannot_be_read(town: Town) -> None:
+    """A newer version's, say: nobody knows whether it holds their rows."""
+    town.append("a")
+    town.compactor().round()
+    made = town.path / "event/n1/00000001-00000001.parquet"
+    connection = duckdb.connect()
+    connection.execute(
+        "COPY (SELECT 1) TO $to (FORMAT parquet, kv_metadata "
+        "{format: '2', schema: '1', first_ns: '0', last_ns: '0', rows: '1'})",
+        {"to": str(made)},
+    )
+    compactor = town.compactor()
+    for _ in range(3):
+        compactor.round()
+        town.now_ns += 31 * S
+    assert town.files() == ["00000001-00000001.parquet", "00000001.seg"]

@@ -15,6 +15,8 @@ from store.query import Columns, Span, Store, TraceId, Where
 
 AROUND_NS = 30_000_000_000
 """How far from a trace's own hops a node is looked at for how much it kept then."""
+LAG_NS = 500_000_000
+"""A hop is stored with the first row that is so much later at the latest, unless its agent is very busy."""
 MAX_NODES_ASKED = 32
 """Of the nodes without a hop; for further ones the share that they keep now stands for then."""
 
@@ -29,6 +31,8 @@ class NodeState(StrEnum):
     """The node did not keep this trace: it may have passed there."""
     NOT_SEEN = "not seen"
     """The node kept this trace and has no hop of it: it did not pass there, or without its context."""
+    BEHIND = "behind"
+    """What the node stored ends with the trace: more of it may still come."""
     SILENT = "silent"
     """The node stored nothing at that time."""
 
@@ -67,12 +71,13 @@ def _shares(
     for hop in hops:
         by_node.setdefault(hop.node, []).append(hop)
     shares = [_of_hops(node, found, trace) for node, found in by_node.items()]
+    complete_ns = max((hop.end_ns for hop in hops), default=-LAG_NS) + LAG_NS
     without = sorted(node for node in known if node not in by_node)
     for number, node in enumerate(without):
         shift: int | None = known[node]["kept_shift"]
         if hops and number < MAX_NODES_ASKED:
             shift = _shift_then(store, node, hops)
-        shares.append(_of_silence(node, shift, trace))
+        shares.append(_of_silence(node, shift, trace, is_behind=known[node]["last_ns"] < complete_ns))
     return tuple(shares)
 
 
@@ -82,11 +87,12 @@ def _of_hops(node: str, hops: Sequence[TraceHop], trace: TraceId) -> NodeShare:
     return NodeShare(node, NodeState.TAIL_ONLY if partly else NodeState.SEEN, len(hops), shift)
 
 
-def _of_silence(node: str, shift: int | None, trace: TraceId) -> NodeShare:
+def _of_silence(node: str, shift: int | None, trace: TraceId, *, is_behind: bool) -> NodeShare:
     if shift is None:
         return NodeShare(node, NodeState.SILENT, 0, None)
-    state = NodeState.NOT_SEEN if is_kept(trace, shift) else NodeState.NOT_SAMPLED
-    return NodeShare(node, state, 0, shift)
+    if not is_kept(trace, shift):
+        return NodeShare(node, NodeState.NOT_SAMPLED, 0, shift)
+    return NodeShare(node, NodeState.BEHIND if is_behind else NodeState.NOT_SEEN, 0, shift)
 
 
 def _shift_then(store: Store, node: str, hops: Sequence[TraceHop]) -> int | None:

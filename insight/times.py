@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_FAR_S = 1e12
+"""Longer ago than 1970 in any unit."""
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -19,7 +21,7 @@ def parse_time(text: str, now_ns: int) -> int:
         return now_ns
     ago = _AGO.fullmatch(stripped)
     if ago is not None:
-        return max(0, now_ns - round(float(ago[1]) * _SECONDS[ago[2]] * 1e9))
+        return now_ns - min(now_ns, round(min(float(ago[1]), _FAR_S) * _SECONDS[ago[2]] * 1e9))
     try:
         moment = datetime.fromisoformat(stripped).astimezone(UTC)
     except (ValueError, OverflowError, OSError):

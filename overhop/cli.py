@@ -303,6 +303,8 @@ def demo(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. The only place where exceptions become text."""
     edge = Edge()
+    if sys.stdout is None:  # closed by who called us: the next file that is opened would be written to
+        return errors.report(errors.CommandError("standard output is closed"), debug=False)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without µ and → gets question marks
     try:

@@ -123,18 +123,16 @@ def headlines(view: StoredView) -> list[str]:
     """What was asked, and what the numbers are."""
     asked = " · ".join(view.only)
     lines = [f"{time_text(view.span.since_ns)} to {time_text(view.span.until_ns)}{asked and f' · {asked}'}"]
+    least = "" if view.min_latency_us is None else f" of {view.min_latency_us:,.10g} µs or more"
     if not view.series:
-        return [*lines, f"no hop in that time in the store {view.store}"]
-    if view.min_latency_us is None:
+        what = f"sample{least}" if least else "hop"
+        return [*lines, f"no {what} in that time in the store {view.store}"]
+    if not least:
         return [
             *lines,
             f"{counted(view.hops, 'hop')} in {view.series:,} series · quantiles ±1 %",
         ]
-    least = f"{view.min_latency_us:,g}"
-    return [
-        *lines,
-        f"{counted(view.hops, 'sample')} of {least} µs or more · kept: share of traces",
-    ]
+    return [*lines, f"{counted(view.hops, 'sample')}{least} · kept: share of traces"]
 
 
 def _us(value_ns: float | None) -> float | None:

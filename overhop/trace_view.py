@@ -26,6 +26,7 @@ _STATES = {
     NodeState.TAIL_ONLY: "incomplete: of this trace only the slowest hops of their series were kept",
     NodeState.NOT_SAMPLED: "not sampled: this trace was not kept there, it may have passed",
     NodeState.NOT_SEEN: "not seen: this trace would have been kept there",
+    NodeState.BEHIND: "behind: what is stored there ends at that time, more may come",
     NodeState.SILENT: "silent: nothing was stored there at that time",
 }
 

@@ -48,7 +48,7 @@ def do_demo(options: DemoOptions) -> int:
         with_sidecars=options.with_sidecars,
         rate_hz=options.rate_hz,
         window=options.window,
-        store=options.store,
+        store=None if options.store is None else options.store.absolute(),
         serves=sys.stdout.isatty() and not options.as_json if options.serves is None else options.serves,
     )
 

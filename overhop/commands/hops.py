@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SINCE = "1h"
 MOST_SAMPLES = 10_000
+NOBODY = "''"
+"""A namespace or workload that is empty: of who is no pod."""
 _SHOWN_SERIES = 50
 """For people, unless --limit says so."""
 _FRAME_LINES = 6
@@ -55,7 +57,7 @@ class Filter:
             ("node", self.node),
             ("kind", self.kind),
         )
-        return tuple(f"{name} {value}" for name, value in given if value is not None)
+        return tuple(f"{name} {value or NOBODY}" for name, value in given if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +179,18 @@ def _show_stored(options: HopsOptions, path: Path | None) -> int:
 
 
 def _span(options: HopsOptions, now_ns: int, last_ns: int) -> "Span":
-    """What was asked for; without an end up to the last row, which may be ahead of the clock."""
+    """What was asked for, at most up to now, or to the last row if that is ahead of the clock."""
     from insight.times import parse_time
     from store.query import Span
 
     try:
         since_ns = parse_time(options.since or DEFAULT_SINCE, now_ns)
-        until_ns = parse_time(options.until, now_ns) if options.until else last_ns + 1
+        until_ns = last_ns + 1
+        if options.until:
+            until_ns = min(until_ns, parse_time(options.until, now_ns))
     except ValueError as error:
         raise errors.UsageError(str(error)) from None
     if since_ns >= until_ns:
-        raise errors.UsageError(f"--since {options.since or DEFAULT_SINCE} is not before --until")
+        until = f"--until {options.until}" if options.until and until_ns <= last_ns else "now"
+        raise errors.UsageError(f"--since {options.since or DEFAULT_SINCE} is not before {until}")
     return Span(since_ns, until_ns)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The outcome of the demo for people. Pure; fits 60 columns and a pipe."""
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -61,13 +62,13 @@ def render(outcome: Outcome, width: int, *, is_up: bool = False) -> RenderableTy
 
 def invitation_lines(invited: Invitation, outcome: Outcome) -> list[str]:
     """What can be tried; each command on one line, however long, so that it can be copied."""
-    asked = f"--store {invited.store}"
+    asked = f"--store {shlex.quote(invited.store)}"
     commands = {
         "every hop of the last minute": f"overhop hops {asked} --since 1m",
         "the trace above": f"overhop trace {outcome.trace_id} {asked}" if outcome.trace_id else "",
         "a request by hand, from outside": invited.outside,
         "or from a pod": invited.inside,
-        "where its time went": f"overhop trace {invited.trace_id} {asked}",
+        "where its time went": f"overhop trace {invited.trace_id} {asked} --wait 5",
     }
     pairs = ((f"  {what}:", f"    {command}") for what, command in commands.items() if command)
     return [

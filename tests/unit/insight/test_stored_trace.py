@@ -89,8 +89,9 @@ def test_read_trace_tells_not_sampled_from_not_seen() -> None:
     # The hash of the trace's id is 0xB62EFFD90A63CD53: no zero bit on top.
     found = read(
         sample(),
-        sample(**OTHER, node="all", kept_shift=0),
-        sample(**OTHER, node="few", kept_shift=6),
+        sample(**OTHER, node="all", kept_shift=0, time=AT_NS + S),
+        sample(**OTHER, node="few", kept_shift=6, time=AT_NS + S),
+        sample(**OTHER, node="slow", kept_shift=0, time=AT_NS + S // 10),
         sample(**OTHER, node="gone", kept_shift=0, time=AT_NS - 3600 * S),
     )
     assert found.nodes == (
@@ -98,6 +99,7 @@ def test_read_trace_tells_not_sampled_from_not_seen() -> None:
         NodeShare("all", NodeState.NOT_SEEN, 0, 0),
         NodeShare("few", NodeState.NOT_SAMPLED, 0, 6),
         NodeShare("gone", NodeState.SILENT, 0, None),
+        NodeShare("slow", NodeState.BEHIND, 0, 0),
     )
 
 

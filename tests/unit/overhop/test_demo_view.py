@@ -149,19 +149,19 @@ def test_render_of_a_lab_that_stays_says_so() -> None:
 
 
 def test_invitation_lines_have_each_command_on_one_line() -> None:
-    invited = Invitation("/tmp/store", "ab", "nsenter --net=/run/a curl", "nsenter --net=/run/b curl")
+    invited = Invitation("/tmp/a store", "ab", "nsenter --net=/run/a curl", "nsenter --net=/run/b curl")
     assert invitation_lines(invited, outcome()) == [
         "",
         "the lab stays up until Ctrl-C, under a low load, traced and stored; as root, in another terminal",
         "  every hop of the last minute:",
-        "    overhop hops --store /tmp/store --since 1m",
+        "    overhop hops --store '/tmp/a store' --since 1m",
         "  the trace above:",
-        f"    overhop trace {TRACE} --store /tmp/store",
+        f"    overhop trace {TRACE} --store '/tmp/a store'",
         "  a request by hand, from outside:",
         "    nsenter --net=/run/a curl",
         "  or from a pod:",
         "    nsenter --net=/run/b curl",
         "  where its time went:",
-        "    overhop trace ab --store /tmp/store",
+        "    overhop trace ab --store '/tmp/a store' --wait 5",
         "  (in a checkout `overhop` is `./dev run`)",
     ]

@@ -7,7 +7,7 @@ from rich.console import Console
 from insight.series import Found, Series
 from insight.trace import End
 from overhop.hops_view import Sort
-from overhop.series_view import as_json, render, stored_view
+from overhop.series_view import as_json, headlines, render, stored_view
 from store.query import Span
 
 T_NS = 1_700_000_000_000_000_000
@@ -74,6 +74,8 @@ def test_render_nothing_found_says_where() -> None:
         "2023-11-14T21:13:20Z to 2023-11-14T22:13:20Z",
         "no hop in that time in the store /s",
     ]
+    view = stored_view("/s", SPAN, Found((), None), sort="count", limit=None, min_latency_us=4e6)
+    assert headlines(view)[1] == "no sample of 4,000,000 µs or more in that time in the store /s"
 
 
 def test_as_json_has_every_series_and_what_numbers_are() -> None:

@@ -218,6 +218,41 @@ def test_hops_with_times_that_cannot_be_are_wrong_usage(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--since", "1h", "--until", "2h"], "--since 1h is not before --until 2h"),
+        (["--since", "2100-01-01"], "--since 2100-01-01 is not before now"),
+        (["--since", "2100-01-01", "--until", "2101-01-01"], "--since 2100-01-01 is not before now"),
+    ],
+)
+def test_hops_of_no_time_say_why(
+    store: Path, arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("hops", "--store", str(store), *arguments) == 2
+    assert capsys.readouterr().err == f"overhop: {reason}\n"
+
+
+def test_hops_until_a_time_to_come_have_their_rate_up_to_now(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("hops", "--store", str(store), "--since", "1h", "--until", "2190-01-01", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["until"] < "2190"
+    assert [row["per_s"] for row in said["rows"]] == [1.0]
+
+
+def test_hops_of_ends_without_a_namespace_say_so(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("hops", "--store", str(store), "--namespace", "") == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(" · namespace ''")
+
+
+def test_closed_standard_output_is_one_line(store: Path) -> None:
+    command = f"{sys.executable} -m overhop hops --store {store} >&-"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "overhop: standard output is closed\n")
+
+
+@pytest.mark.parametrize(
     ("words", "number", "expected"),
     [
         ("overhop hops --kind ", "3", ["rx", "tx", "local", "forward"]),

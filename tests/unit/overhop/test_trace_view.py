@@ -50,7 +50,7 @@ def mesh(boot_of_n2: str = "boot") -> list[Row]:
         sample(**sent, **both, kind="tx", quality=8, latency_ns=9_300),
         sample(**got, **both, latency_ns=17_300),
         sample(trace_lo=1, node="n3", kept_shift=6),
-        sample(trace_lo=1, node="n4"),
+        sample(trace_lo=1, node="n4", time=AT_NS + S),
     ]
 
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from store.appender import Appender
 from store.batch import Batch, Labels, Numbers
-from store.compactor import Compactor, Surroundings
+from store.compactor import Compactor
 from store.hist_text import encode
 from store.histogram import BUCKETS, bucket_of, quantiles, quarter_octaves
+from store.merging import Surroundings
 from store.schema import HOP_SAMPLE, QUARTER_OCTAVES, SUMMARIES, TEXT, Table
 
 STEP_S = 5

@@ -1,34 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carries out what store.compaction plans, for all nodes and tables of one store (docs/store.md)."""
 
-import contextlib
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from store.compaction import HOUR_S, Input, Merge, Rules, is_expired, plan
-from store.layout import (
-    TEMPORARY,
-    Entry,
-    parse_name,
-    sync_directory,
-    table_directory,
-    temporary_name,
-    visible,
-)
-from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, joined, reason
+from store.layout import TEMPORARY, Entry, parse_name, table_directory, visible
+from store.merging import BAD, Ending, Merging, Surroundings, UnreadableSegment
+from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, reason
 from store.query import StoreError
 from store.schema import TABLES, Table
-from store.segment import Frame, SegmentReader, is_held
+from store.segment import SegmentReader, is_held
 
 _log = logging.getLogger(__name__)
 
-BAD: Final = ".bad"
-"""Ends the names of files that were set aside because they could not be read, or not all of them."""
 _HOUR_NS: Final = HOUR_S * 1_000_000_000
 _Failures = (OSError, StoreError, DuckError)
 
@@ -43,20 +32,6 @@ class Settings:
     first_retry_s: float = 10
     last_retry_s: float = 300
     chunk_rows: int = CHUNK_ROWS
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a test replaces. `step` is told each step of the protocol when it is done."""
-
-    clock_ns: Callable[[], int] = time.time_ns
-    monotonic_s: Callable[[], float] = time.monotonic
-    step: Callable[[str], None] = lambda _: None
-    is_ending: Callable[[], bool] = lambda: False
-
-
-class Ending(Exception):  # noqa: N818 (says what is the case)
-    """The process shall end: what was begun is removed, the inputs are there."""
 
 
 class Compactor:
@@ -212,81 +187,18 @@ class _Directory:
         self._set_aside(entry.name, why)
         return None
 
-    # ---- merging --------------------------------------------------------------------------------
-
     def _merge(self, merge: Merge, files: ParquetFiles) -> None:
-        made = _Making(self._path, merge.name)
         try:
-            self._make(merge, made, files)
+            with Merging(self._path, self._table, merge, self._around) as merging:
+                if not merging.make(files, self._settings.chunk_rows):  # segments without a row
+                    for entry in merge.inputs:
+                        self._remove(entry.name)
+        except UnreadableSegment as error:
+            self._known.pop(error.entry, None)
+            self._leave(error.entry, error)
         except DuckError:
             self._set_aside_damaged(merge, files)
             raise
-        finally:
-            made.remove_parts()
-
-    def _make(self, merge: Merge, made: "_Making", files: ParquetFiles) -> None:
-        sources = self._sources(merge, made, files)
-        self._around.step("parts")
-        if not sources:  # segments without a row
-            for entry in merge.inputs:
-                self._remove(entry.name)
-            return
-        written = sources[0]
-        if len(sources) > 1 or written not in made.parts:
-            written = made.part()
-            files.close()  # what the parts took would come on top: 15 MB
-            files.merge(self._table, sources, written, spare=made.part())
-        self._around.step("written")
-        _sync_file(written)
-        self._around.step("synced")
-        written.rename(self._path / merge.name)
-        self._around.step("renamed")
-        sync_directory(self._path)
-        self._around.step("directory synced")
-
-    def _sources(self, merge: Merge, made: "_Making", files: ParquetFiles) -> list[Path]:
-        """Parquet files of all rows, in order of time."""
-        sources: list[Path] = []
-        waiting: list[Frame] = []
-        for entry in merge.inputs:
-            if entry.is_parquet:
-                sources += self._part(waiting, made, files)
-                sources.append(self._path / entry.name)
-                continue
-            for frame in self._frames(entry):
-                waiting.append(frame)
-                if sum(each.rows for each in waiting) >= self._settings.chunk_rows:
-                    sources += self._part(waiting, made, files)
-        return sources + self._part(waiting, made, files)
-
-    def _part(self, frames: list[Frame], made: "_Making", files: ParquetFiles) -> list[Path]:
-        """The rows of the frames as a file of their own; forgets the frames."""
-        if not frames:
-            return []
-        if self._around.is_ending():
-            raise Ending
-        columns = joined(self._table, [frame.columns for frame in frames])
-        frames.clear()
-        path = made.part()
-        files.write(self._table, columns, path)
-        return [path]
-
-    def _frames(self, entry: Entry) -> Iterator[Frame]:
-        reader = SegmentReader(self._path / entry.name)
-        try:
-            yield from reader
-        except OSError as error:
-            self._known.pop(entry, None)
-            self._leave(entry, error)
-            raise
-        finally:
-            reader.close()
-        for damage in reader.damages:
-            _log.error("%s: kept as %s%s, the other rows are used", damage, entry.name, BAD)
-        if reader.damages:
-            self._keep_copy(entry.name)
-        elif reader.unread_bytes:
-            _log.warning("%s: ends in %d bytes of an append that failed", reader.path, reader.unread_bytes)
 
     # ---- what goes ------------------------------------------------------------------------------
 
@@ -324,28 +236,6 @@ class _Directory:
         _log.error("%s: %s: set aside as %s%s", self._path / name, why, name, BAD)
         (self._path / name).rename(self._path / (name + BAD))
 
-    def _keep_copy(self, name: str) -> None:
-        with contextlib.suppress(FileExistsError):  # of an attempt before
-            os.link(self._path / name, self._path / (name + BAD))
-
-
-class _Making:
-    """Files on the way to become one."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory, self._name = directory, name
-        self.parts: list[Path] = []
-
-    def part(self) -> Path:
-        """The name of a further one."""
-        self.parts.append(self._directory / temporary_name(f"{len(self.parts)}-{self._name}"))
-        return self.parts[-1]
-
-    def remove_parts(self) -> None:
-        """All that did not get a name."""
-        for path in self.parts:
-            path.unlink(missing_ok=True)
-
 
 def _by_number(entry: Entry) -> tuple[int, int]:
     return entry.first, entry.last
@@ -371,11 +261,3 @@ def _names(directory: Path) -> list[str]:
         return os.listdir(directory)
     except FileNotFoundError:
         return []
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -73,8 +73,9 @@ def _write(store: Path) -> int:
         return UNUSABLE
     lock = WriterLock(store)
 
-    from store.compactor import Compactor, Surroundings
+    from store.compactor import Compactor
     from store.layout import check_store
+    from store.merging import Surroundings
     from store.query import StoreError
 
     try:

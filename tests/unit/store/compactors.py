@@ -7,8 +7,9 @@ from pathlib import Path
 
 from store.appender import Appender, Limits
 from store.compaction import Rules
-from store.compactor import Compactor, Settings, Surroundings
+from store.compactor import Compactor, Settings
 from store.embedded import EmbeddedStore
+from store.merging import Surroundings
 from store.query import Span
 from tests.unit.store.rows import events
 

@@ -8,7 +8,8 @@ import pytest
 
 import store.parquet
 from store.compaction import Rules
-from store.compactor import Compactor, Settings, Surroundings
+from store.compactor import Compactor, Settings
+from store.merging import Surroundings
 from tests.unit.store.compactors import HOUR, NOON, S, Town
 from tests.unit.store.rows import events
 

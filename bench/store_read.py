@@ -2,8 +2,8 @@
 """How fast a store is asked, as whole processes: `./dev bench store_read DIRECTORY [--rounds N]`.
 
 DIRECTORY is what `./dev bench store_data` wrote. Each question is asked by a new Python, imports included;
-files are in the page cache after the first round, which is left out. Budget: an hour of 10 million hops in 1 s
-with the command line around it, so 0.4 s here on 2 CPUs of our own.
+files are in the page cache after the first round, which is left out. Budget: an hour of 10 million hops in
+1 s with the command line around it, so 0.4 s here on 2 CPUs of our own.
 """
 
 import argparse

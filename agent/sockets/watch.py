@@ -11,20 +11,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from agent.hops.records import Records
-from agent.hops.summary import Series, by_series
+from agent.hops.series import Series, SeriesTally
 from agent.naming.names import Row
 from agent.reading.counters import LOSSES
 from agent.sockets.unix_socket import LineClient, LineServer
 from agent.storing.output import OutputFacts
-from bpf.record import RECORD
 
 MAX_CLIENTS = 8
 MAX_LINE_BYTES = 256
-MAX_RECORDS = 200_000
-"""Of one interval, per client: 25 MB; the rest is counted as `not_shown`."""
+MAX_HOPS = 200_000
+"""Of one interval, shared by those who watch: 1.6 MB; the rest is counted as `not_shown`."""
+MAX_ENDS = 4_000
+"""Pairs of ends, shared likewise, 1 KB each; hops between others are counted as `not_shown`."""
 MAX_SERIES = 500
 INTERVALS_S = (0.1, 60.0)
 
@@ -83,7 +82,7 @@ class WatchServer:
         return self._server.fileno()
 
     def add(self, records: Records) -> None:
-        """Remember the records (no copy is made) for those who watch."""
+        """Count the records for those who watch; they must not change any more."""
         for client in self._clients:
             client.add(records)
 
@@ -94,7 +93,7 @@ class WatchServer:
 
     def poll(self, now_ns: int) -> None:
         """Accept, read commands, send what is due at `now_ns` (CLOCK_MONOTONIC)."""
-        self._clients += [_Client(line) for line in self._server.accept(len(self._clients))]
+        self._clients += [self._client(line) for line in self._server.accept(len(self._clients))]
         for client in self._clients:
             client.line.flush()
             client.receive(now_ns)
@@ -111,17 +110,19 @@ class WatchServer:
             client.line.close()
         self._server.close()
 
+    def _client(self, line: LineClient) -> "_Client":
+        return _Client(line, self._name, lambda: sum(client.is_watching for client in self._clients))
+
     def _view(self, interval: "_Interval") -> dict[str, object]:
         facts = self._facts()
-        series = by_series(interval.records, self._name) if len(interval.records) else []
         return {
             "pid": facts.pid,
             "node": facts.node,
             "nic": ", ".join(facts.nic),
             "vports": len(facts.vports),
             "interval_s": round(interval.duration_s, 3),
-            "rows": [_row(one) for one in series[:MAX_SERIES]],
-            "not_shown": interval.not_shown + _hops(series[MAX_SERIES:]),
+            "rows": [_row(one) for one in interval.series[:MAX_SERIES]],
+            "not_shown": interval.not_shown + _hops(interval.series[MAX_SERIES:]),
             "lost": {name: facts.counters[name] for name in LOSSES if facts.counters[name]},
             "store_problem": _store_problem(facts.output),
         }
@@ -165,7 +166,7 @@ def _hops(series: Sequence[Series]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    records: Records
+    series: Sequence[Series]
     not_shown: int
     duration_s: float
 
@@ -173,38 +174,37 @@ class _Interval:
 class _Client:
     """One client, and what it watches."""
 
-    def __init__(self, line: LineClient) -> None:
+    def __init__(
+        self, line: LineClient, name: Callable[[Records], Sequence[Row]], watchers: Callable[[], int]
+    ) -> None:
+        """`watchers` says how many share what may be kept."""
         self.line = line
         self.wants_status = False
+        self._name = name
+        self._watchers = watchers
         self._interval_ns = 0
         self._min_latency_ns = 0
         self._since_ns = 0
-        self._batches: list[Records] = []
-        self._kept = 0
-        self._not_shown = 0
+        self._tally = SeriesTally(name, 0, 0)
+
+    @property
+    def is_watching(self) -> bool:
+        return self._interval_ns > 0
 
     def add(self, records: Records) -> None:
-        if not self._interval_ns:
+        if not self.is_watching:
             return
         if self._min_latency_ns:
             records = records[records["latency_ns"] >= self._min_latency_ns]
-        kept = records[: MAX_RECORDS - self._kept]
-        if len(kept):
-            self._batches.append(kept)
-        self._kept += len(kept)
-        self._not_shown += len(records) - len(kept)
+        self._tally.add(records)
 
     def is_due(self, now_ns: int) -> bool:
         """An interval is over, and the client has read the one before (else this one grows)."""
-        return (
-            self._interval_ns > 0
-            and not self.line.has_unsent
-            and now_ns - self._since_ns >= self._interval_ns
-        )
+        return self.is_watching and not self.line.has_unsent and now_ns - self._since_ns >= self._interval_ns
 
     def taken(self, now_ns: int) -> _Interval:
-        records = np.concatenate([np.empty(0, RECORD), *self._batches])
-        interval = _Interval(records, self._not_shown, (now_ns - self._since_ns) / 1e9)
+        series = self._tally.series()
+        interval = _Interval(series, self._tally.left_out, (now_ns - self._since_ns) / 1e9)
         self._begin(now_ns)
         return interval
 
@@ -235,9 +235,7 @@ class _Client:
 
     def _begin(self, now_ns: int) -> None:
         self._since_ns = now_ns
-        self._batches = []
-        self._kept = 0
-        self._not_shown = 0
+        self._tally = SeriesTally(self._name, MAX_HOPS // self._watchers(), MAX_ENDS // self._watchers())
 
 
 def _interval_s(text: str) -> float | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.clock import boot_id, take_offset
-from agent.hops.summary import by_kind, by_series
+from agent.hops.series import SeriesTally
+from agent.hops.summary import by_kind
 from agent.naming.namer import Namer
 from agent.network.links import Link
 from agent.plan.model import Plan, VportPlan
@@ -99,6 +100,8 @@ def test_summaries_of_real_requests_count_each_once(traced: Traced) -> None:
     namer.update(
         Plan(nic=("eth0",), vports=(VportPlan(match="*", namespace="shop", pod="client"),)), traced.links, 0
     )
-    (series,) = by_series(traced.nodes[1].records, namer.rows)
+    tally = SeriesTally(namer.rows, max_hops=REQUESTS, max_ends=REQUESTS)
+    tally.add(traced.nodes[1].records)
+    (series,) = tally.series()
     assert (str(series.source), str(series.destination)) == ("shop/client", str(traced.server.address))
     assert series.service == "unknown"

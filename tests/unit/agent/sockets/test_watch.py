@@ -200,7 +200,7 @@ def test_add_while_nobody_watches_keeps_nothing(server: WatchServer, client: Cli
 def test_watch_more_hops_than_are_kept_are_counted(
     server: WatchServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "MAX_RECORDS", 10)
+    monkeypatch.setattr(watch, "MAX_HOPS", 10)
     client.send("WATCH 1\n")
     server.poll(0)
     server.add(hops(7))
@@ -209,6 +209,37 @@ def test_watch_more_hops_than_are_kept_are_counted(
     view = client.line()
     assert [row["count"] for row in view["rows"]] == [10]  # type: ignore[attr-defined]  # parsed JSON
     assert view["not_shown"] == 4
+
+
+def test_watch_more_ends_than_are_kept_are_counted(server: WatchServer, client: Client) -> None:
+    client.send("WATCH 1\n")
+    server.poll(0)
+    records = hops(5_000, Kind.FORWARD)
+    records["src"] = [index.to_bytes(16, "big") for index in range(5_000)]
+    server.add(records)
+    server.poll(SECOND_NS)
+    view = client.line()
+    assert len(view["rows"]) == 500  # type: ignore[arg-type]  # parsed JSON
+    assert view["not_shown"] == 4_500
+
+
+def test_watch_clients_share_what_may_be_kept(
+    server: WatchServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MAX_HOPS", 10)
+    other = Client(server)
+    for each in (client, other):
+        each.send("WATCH 1\n")
+    server.poll(0)
+    server.poll(SECOND_NS)
+    server.add(hops(7))
+    server.poll(2 * SECOND_NS)
+    for each in (client, other):
+        assert each.line()["rows"] == []
+        view = each.line()
+        assert [row["count"] for row in view["rows"]] == [5]  # type: ignore[attr-defined]  # parsed JSON
+        assert view["not_shown"] == 2
+    other.close()
 
 
 def test_client_that_does_not_read_gets_no_more_than_one_view_behind(server: WatchServer) -> None:

@@ -9,13 +9,15 @@ _MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 _PLAIN = r"(?P<plain>[0-9a-f]{32}|[0-9a-f]{16})"
 _TRACEPARENT = r"[0-9a-f]{2}-(?P<w3c>[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 _B3 = r"(?P<b3>[0-9a-f]{32}|[0-9a-f]{16})-[0-9a-f]{16}(?:-[01d](?:-[0-9a-f]{16})?)?"
-_FORMS = re.compile(f"{_PLAIN}|{_TRACEPARENT}|{_B3}", re.IGNORECASE)
+_FIELD = r"(?:(?:traceparent|b3|x-b3-traceid)\s*:\s*)?"
+_FORMS = re.compile(f"{_FIELD}(?:{_PLAIN}|{_TRACEPARENT}|{_B3})", re.IGNORECASE)
 
 
 def parse_trace_id(text: str) -> TraceId:
-    """A trace id of 32 or 16 hex digits of either case, or a whole `traceparent` or `b3` value.
+    """A trace id of 32 or 16 hex digits of either case, or a whole `traceparent` or `b3`.
 
-    Ids of 16 digits are padded with zeros on the left, as the agent does. Raises ValueError.
+    The name of the header field may stand before it. Ids of 16 digits are padded with zeros on the left, as
+    the agent does. Raises ValueError.
     """
     found = _FORMS.fullmatch(text.strip())
     digits = "" if found is None else next(filter(None, found.groups()))

@@ -34,8 +34,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-config_app = typer.Typer(help="The configuration of this node (docs/config.md).", rich_markup_mode=None)
-app.add_typer(config_app, name="config")
+config_app = typer.Typer(
+    name="config", help="The configuration of this node (docs/config.md).", rich_markup_mode=None
+)
+app.add_typer(config_app)
 
 
 def _setting(flag: str) -> Any:  # noqa: ANN401  typer's own type is untyped
@@ -108,7 +110,12 @@ def overhop_command(
     """Where a request's time goes inside the container overlay network, measured in the kernel."""
     context.obj.debug = debug
     context.obj.options = {"--log-level": log_level, "--log-json": log_json}
-    _log_as(sources.logging_before(context.obj.options))
+    try:
+        _log_as(sources.logging_before(context.obj.options))
+    except sources.ConfigError:
+        if context.invoked_subcommand != config_app.info.name:
+            raise
+        # The check says it together with all else that is wrong.
 
 
 @app.command()

@@ -41,7 +41,7 @@ class Listen:
 
 
 def _label(value: str) -> str:
-    if not value or len(value.encode()) > _LABEL_BYTES or not value.isprintable() or " " in value:
+    if not value or not value.isprintable() or " " in value or len(value.encode()) > _LABEL_BYTES:
         raise ValueError(f"{value!r} is no name (1 to {_LABEL_BYTES} bytes, printable, no space)")
     return value
 

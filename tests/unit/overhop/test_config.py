@@ -273,6 +273,21 @@ def test_config_check_json_of_a_right_file_has_every_setting(
     }
 
 
+def test_config_check_says_what_is_wrong_with_logging_with_all_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "overhop.yaml").write_text("nod: n1")
+    monkeypatch.setenv("OVERHOP_LOG_LEVEL", "loud")
+    monkeypatch.setenv("OVERHOP_NODE", "\udcff")
+    assert check(str(tmp_path / "overhop.yaml"), "--json") == 2
+    said = json.loads(capsys.readouterr().out)
+    assert [each["message"] for each in said["problems"]] == [
+        "unknown key, did you mean `node`?",
+        "'\\udcff' is no name (1 to 63 bytes, printable, no space)",
+        "must be 'debug', 'info', 'warning' or 'error', not 'loud'",
+    ]
+
+
 def test_guide_example_is_complete_and_right(tmp_path: Path) -> None:
     text = GUIDE.split("```yaml\n")[1].split("```")[0]
     found = resolved(text, tmp_path)

@@ -17,11 +17,17 @@ from overhop.text import printable
 PIPE_COLUMNS = 120
 """Width where nobody looks at a terminal and COLUMNS says nothing."""
 
+LEAST_COLUMNS = 20
+"""In less nothing can be told; what is not known comes as 0 or 1."""
+
 
 def console() -> Console:
     """Standard output; colours and width only if it is a terminal (or COLUMNS is set)."""
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
-    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    asked = os.environ.get("COLUMNS", "")
+    width = None if sys.stdout.isatty() or (asked.isdecimal() and int(asked)) else PIPE_COLUMNS
+    out = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    out.width = max(out.width, LEAST_COLUMNS)
+    return out
 
 
 def show(renderable: RenderableType) -> None:

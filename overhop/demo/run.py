@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from agent.hops.summary import by_kind
 from bpf.spec import ProgramSpec
 from overhop.demo.agents import AgentFiles, NodeAgent, node_agents
 from overhop.demo.bookinfo import bookinfo_scene
+from overhop.demo.directory import demo_directory, sweep
 from overhop.demo.found import Found, Sent, find, typical_trace
 from overhop.demo.outcome import Account, Outcome
 from overhop.demo.overlay import overlay_scene
@@ -61,7 +61,7 @@ class _Gathered:
 def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
     """Everything from the empty machine to the empty machine. Raises LabError, DemoError, StoreError."""
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(TemporaryDirectory(prefix="overhop-demo-")))
+        directory = stack.enter_context(demo_directory())
         scene = _build(stack, config, steps)
         program = {} if config.window is None else {"window": config.window}
         files = AgentFiles(directory, config.store or directory / "store", program)
@@ -83,6 +83,7 @@ def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
 def _build(stack: ExitStack, config: DemoConfig, steps: Steps) -> Scene:
     with steps.step("build the lab"):
         lab = stack.enter_context(Lab.make(config.cni))
+        sweep()
     if config.with_sidecars:
         with steps.step("start services and sidecars"):
             return bookinfo_scene(lab)

@@ -308,7 +308,7 @@ def test_demo_killed_while_it_serves_is_removed_by_clean(files: Path) -> None:
     )
     assert lab in clean.stdout
     assert processes_of(inside) == []
-    wait_until(lambda: [each for each in demo.left(lab) if not each.startswith("overhop-demo-")] == [], lab)
+    wait_until(lambda: demo.left(lab) == [], lab)
 
 
 def processes_of(netns_inode: int) -> list[int]:

@@ -103,7 +103,7 @@ def headline(view: HopsView) -> str:
     where = f" on {view.node}" if view.node else ""
     return (
         f"agent {view.pid}{where} · {view.nic} and {view.vports} vports · {view.hops_per_s:,.0f} hops/s"
-        f" · last {view.interval_s:.0f} s"
+        f" · last {view.interval_s:.2g} s"
     )
 
 

@@ -2,6 +2,7 @@
 """`overhop hops`: what the agent of this network namespace sees, live, or what a store has."""
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -137,10 +138,16 @@ def _show_for_people(views: Iterator[HopsView], console: Console) -> None:
         for view in views:
             output.show(render(view, console.width))
         return
-    with Live(console=console, auto_refresh=False) as live:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit_on_signal)
+    with Live(console=console, auto_refresh=False) as live:  # it hides the cursor until it is left
         for view in views:
             room = max(1, console.height - _FRAME_LINES)
             live.update(render(view, console.width, room), refresh=True)
+
+
+def _exit_on_signal(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _show_stored(options: HopsOptions, path: Path | None) -> int:

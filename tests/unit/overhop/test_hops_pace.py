@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +54,32 @@ def test_show_views_interrupt_is_the_normal_end() -> None:
         raise KeyboardInterrupt
 
     assert show_views(interrupted(), as_json=True) == 0
+
+
+IN_A_TERMINAL = """
+import os, signal
+from overhop.commands.hops import show_views
+from overhop.hops_view import HopsView
+
+def views():
+    yield HopsView(1, "eth0", 2, 2.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    yield HopsView(1, "eth0", 2, 2.0)
+
+show_views(views(), as_json=False)
+"""
+
+
+def test_show_views_in_a_terminal_gives_the_cursor_back_on_sigterm() -> None:
+    ours, theirs = pty.openpty()
+    with open(theirs, "wb") as stdout:
+        environment = os.environ | {"TERM": "xterm"}
+        argv = [sys.executable, "-c", IN_A_TERMINAL]
+        done = subprocess.run(argv, stdout=stdout, env=environment, timeout=60, check=False)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.returncode == 143
+    assert (shown.count("\x1b[?25l"), shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")) == (1, True)
 
 
 ROWS = (

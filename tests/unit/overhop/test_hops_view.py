@@ -5,7 +5,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from overhop.hops_view import HopRow, HopsView, Sort, arranged, render
+from overhop.hops_view import HopRow, HopsView, Sort, arranged, headline, render
 
 ROWS = (
     HopRow("tx", "productpage-v1-6b746f74dc-9rlmh", "reviews-v1-7d9c8b6f5d-4xk2p", 2400, 12.0, 40.0, 99.9),
@@ -120,6 +120,14 @@ def test_render_store_that_takes_nothing_is_said() -> None:
         "store: /var/lib/x: no space left, 12 rows dropped",
         "no hop in this interval",
     ]
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "expected"),
+    [(0.101, "last 0.1 s"), (0.506, "last 0.51 s"), (2.004, "last 2 s"), (60.0, "last 60 s")],
+)
+def test_headline_says_the_interval(interval_s: float, expected: str) -> None:
+    assert headline(HopsView(1, "eth0", 2, interval_s)).endswith(expected)
 
 
 def test_render_characters_of_two_columns_do_not_break_the_table() -> None:

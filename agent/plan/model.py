@@ -13,6 +13,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     ValidationInfo,
 )
 
@@ -52,7 +53,9 @@ def _spec_field(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401  any f
 
 
 _Spec = AfterValidator(_spec_field)
-_Names = Annotated[frozenset[str] | None, Field(strict=False), _Spec]
+_IN_ORDER = PlainSerializer(lambda names: None if names is None else sorted(names), when_used="json")
+"""JSON of equal plans is equal: sets have no order of their own."""
+_Names = Annotated[frozenset[str] | None, Field(strict=False), _Spec, _IN_ORDER]
 
 
 class ProgramPlan(PlanModel):
@@ -92,7 +95,10 @@ class VportPlan(PlanModel):
     """Addresses of the pod; with them a flooding bridge does not mislead (owner check)."""
     traced: bool = True
     directions: Annotated[
-        frozenset[Literal["in", "out"]], BeforeValidator(listed), Field(strict=False, min_length=1)
+        frozenset[Literal["in", "out"]],
+        BeforeValidator(listed),
+        Field(strict=False, min_length=1),
+        _IN_ORDER,
     ] = frozenset({"in", "out"})
     """`in`: what the pod sends, `out`: what goes to the pod."""
     sample_shift: Annotated[int, Field(ge=0, le=15)] = 0

@@ -68,6 +68,15 @@ def test_vport_for_takes_the_first_pattern_that_fits() -> None:
     assert plan.vport_for("VETH9") is None
 
 
+def test_plan_as_json_has_names_in_order() -> None:
+    plan = parse_plan("nic: eth0\nvports: [{match: v}]\nprogram: {contexts: [w3c, b3-single, b3-multi]}")
+    data = plan.model_dump(mode="json")
+    assert data["vports"][0]["directions"] == ["in", "out"]
+    assert data["program"]["contexts"] == ["b3-multi", "b3-single", "w3c"]
+    assert data["program"]["encapsulations"] is None
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
 def test_filter_value_is_directions_shift_and_sampling() -> None:
     web, db, rest = parse_plan(GOOD).vports
     assert web.filter_value() == b"\x03\x00\x00\x00"

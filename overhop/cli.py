@@ -40,15 +40,16 @@ config_app = typer.Typer(
 app.add_typer(config_app)
 
 
-def _setting(flag: str) -> Any:  # noqa: ANN401  typer's own type is untyped
-    """The option of a setting: what it means stands in overhop/config.py; not given is None."""
+def _setting(flag: str, doc: str = "") -> Any:  # noqa: ANN401  typer's own type is untyped
+    """The option of a setting: what it means stands in overhop/config.py, or in `doc`; not given is None."""
     each = config.setting(flag)
     default = "" if each.default is None else f" [default: {config.shown(each.default)}]"
     metavar = None if each.is_switch else each.option.placeholder
     spelled = f"{flag}/--no-{flag.removeprefix('--')}" if each.is_switch else flag
-    return typer.Option(spelled, metavar=metavar, help=each.doc + default, show_default=False)
+    return typer.Option(spelled, metavar=metavar, help=(doc or each.doc) + default, show_default=False)
 
 
+StoreToRead = Annotated[str | None, _setting("--store", "Directory of the store that is read.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable output on standard output.")]
 ConfigFile = Annotated[
     Path | None,
@@ -130,7 +131,8 @@ def agent(
     node: Annotated[str | None, _setting("--node")] = None,
     metrics_listen: Annotated[str | None, _setting("--metrics-listen")] = None,
     duration_s: Annotated[
-        float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds.")
+        float | None,
+        typer.Option("--duration", metavar="S", min=0.1, help="Stop after this many seconds."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
@@ -163,7 +165,10 @@ def config_check(
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Say all that is wrong with the configuration and its plan, or what applies and where it is from."""
+    """Say all that is wrong with the configuration.
+
+    And with the plan that it names; if nothing is, what applies and where each value is from.
+    """
     return do_config_check(ConfigCheckOptions(lambda: configured(context, file), as_json=as_json))
 
 
@@ -177,35 +182,51 @@ def hops(
     until: Annotated[
         str | None, typer.Option(metavar="TIME", help="Out of the store, up to then [default: now]")
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Only hops from or to this namespace.")] = None,
-    workload: Annotated[str | None, typer.Option(help="Only hops from or to this workload.")] = None,
-    node: Annotated[str | None, typer.Option(help="Only hops of this node.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only hops from or to this namespace.")
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only hops from or to this workload.")
+    ] = None,
+    node: Annotated[str | None, typer.Option(metavar="NAME", help="Only hops of this node.")] = None,
     kind: Annotated[
         Literal["rx", "tx", "local", "forward"] | None, typer.Option(help="Only this kind.")
     ] = None,
     min_latency_us: Annotated[
         float | None,
         typer.Option(
-            "--min-latency", metavar="US", min=0.001, max=4_000_000, help="Only hops that took so long."
+            "--min-latency",
+            metavar="US",
+            min=0.001,
+            max=4_000_000,
+            help="Only hops of so many microseconds or more.",
         ),
     ] = None,
     sort: Annotated[Literal["count", "p99", "max"], typer.Option(help="What comes first.")] = "count",
-    limit: Annotated[int | None, typer.Option(min=1, help="Show so many series.")] = None,
-    store: Annotated[str | None, _setting("--store")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Show at most so many series [default: all; out of the store 50]."
+        ),
+    ] = None,
+    store: StoreToRead = None,
     config_file: ConfigFile = None,
     once: Annotated[bool, typer.Option("--once", help="Live: one interval, then exit.")] = False,
     duration_s: Annotated[
-        float | None, typer.Option("--duration", min=0.1, help="Live: exit after this many seconds.")
+        float | None,
+        typer.Option("--duration", metavar="S", min=0.1, help="Live: exit after this many seconds."),
     ] = None,
     interval_s: Annotated[
         float | None,
-        typer.Option("--interval", min=0.1, max=60, help="Live: seconds between views [default: 2]"),
+        typer.Option(
+            "--interval", metavar="S", min=0.1, max=60, help="Live: seconds between views [default: 2]."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Show hops by series, live or out of the store.
 
-    Live: of the agent that runs here; with --since out of the store.
+    Live: of the agent that runs here; with --since, --until or --store out of the store.
     """
     is_stored = any(given is not None for given in (since, until, store))
     options = HopsOptions(
@@ -226,14 +247,14 @@ def hops(
 @app.command()
 def trace(
     context: typer.Context,
-    trace_id: Annotated[str, typer.Argument(metavar="ID", help="32 hex digits, or a traceparent.")],
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="32 or 16 hex digits, or a traceparent.")],
     wait_s: Annotated[
         float,
         typer.Option(
-            "--wait", metavar="S", min=0, max=600, help="Wait at most so long until it has arrived."
+            "--wait", metavar="S", min=0, max=600, help="Wait at most so many seconds until it has arrived."
         ),
     ] = 0.0,
-    store: Annotated[str | None, _setting("--store")] = None,
+    store: StoreToRead = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
@@ -278,10 +299,17 @@ def clean(as_json: JsonFlag = False) -> int:
 
 @app.command()
 def demo(
-    requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many requests to send.")] = 400,
+    requests: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100_000, help="How many requests to send.")
+    ] = 400,
     qps: Annotated[
         float | None,
-        typer.Option(min=0.1, max=100_000, help="Requests per second; 100, without sidecars unlimited."),
+        typer.Option(
+            metavar="Q",
+            min=0.1,
+            max=100_000,
+            help="Requests per second [default: 100; without sidecars as fast as answers come].",
+        ),
     ] = None,
     cni: Annotated[
         Literal["vxlan", "vxlan6", "ipip"],
@@ -289,7 +317,12 @@ def demo(
     ] = "vxlan",
     window: Annotated[
         int | None,
-        typer.Option(min=64, max=8192, help="Bytes of a request that are searched for its trace context."),
+        typer.Option(
+            metavar="BYTES",
+            min=64,
+            max=8192,
+            help="Bytes of a request that are searched for its trace context [default: 4096].",
+        ),
     ] = None,
     no_sidecar: Annotated[
         bool, typer.Option("--no-sidecar", help="Plain servers instead of a mesh with Envoy.")
@@ -303,7 +336,10 @@ def demo(
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Show every hop of real requests through a sidecar mesh."""
+    """Show every hop of real requests through a sidecar mesh.
+
+    Two nodes with pods and an overlay, in network namespaces of their own. Needs root, leaves nothing.
+    """
     return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, store, serve, as_json))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from overhop.claims import Claim
 from overhop.lab import ipip, nat, netns, ownership, signals, underlay
 from overhop.lab.calico import Calico
 from overhop.lab.flannel import Flannel
@@ -24,7 +25,7 @@ class Lab:
         self.options = options
         self.nodes: tuple[Node, ...] = ()
         self.services: list[Service] = []
-        self._claim: ownership.Claim | None = None
+        self._claim: Claim | None = None
         self._overlay: Overlay | None = None
         self._signals = signals.FirstOf((signal.SIGTERM, signal.SIGHUP))
 

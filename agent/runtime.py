@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
@@ -22,6 +22,7 @@ from agent.hops.intake import Intake
 from agent.hops.requests import RequestCounts
 from agent.hops.totals import HopTotals
 from agent.lock import AgentLock
+from agent.metrics.source import MetricsSource, open_metrics
 from agent.network.discover import DiscoveryError, completed
 from agent.network.links import LinkWatch, links
 from agent.plan.changes import PlanChanges
@@ -36,12 +37,7 @@ from agent.sockets.watch import AgentFacts, VportFacts, WatchServer
 from agent.storing.chronicle import Chronicle
 from agent.storing.output import Output
 from agent.storing.store import StoreOutput
-from bpf.counters import NAMES
 from bpf.spec import source_digest
-
-if TYPE_CHECKING:
-    from agent.metrics.server import MetricsServer
-    from agent.metrics.snapshot import MetricsSnapshot
 
 _log = logging.getLogger(__name__)
 
@@ -97,10 +93,9 @@ class Agent:
             _require_nics(plan)
             self._clock = Clock()
             self._chronicle = Chronicle()
-            self._hop_totals = HopTotals()
+            totals = HopTotals()
             self._intake = Intake(
-                totals=self._hop_totals if config.metrics is not None else None,
-                has_rows=config.store is not None,
+                totals=totals if config.metrics is not None else None, has_rows=config.store is not None
             )
             self._output = self._open_output(config)
             if self._output is not None:
@@ -116,7 +111,10 @@ class Agent:
                 unix_socket.default_path("watch"), self.facts, self._intake.namer.rows
             )
             stack.callback(self._watchers.close)
-            self._metrics = self._open_metrics(config.metrics)
+            source = MetricsSource(
+                config.version, self.datapath, self._intake, totals, self._output, self.counters
+            )
+            self._metrics = open_metrics(config.metrics, source)
             if self._metrics is not None:
                 stack.callback(self._metrics.close)
             self._requests = RequestCounts()
@@ -196,35 +194,6 @@ class Agent:
             self._chronicle.gap(sink.predecessor)
         now_ns = time.monotonic_ns()
         return Output(sink, self._intake, self._chronicle, self._clock, boot_id(), now_ns)
-
-    def _open_metrics(self, where: tuple[str, int] | None) -> "MetricsServer | None":
-        """Tracing goes on without, where nobody can listen."""
-        if where is None:
-            return None
-        from agent.metrics.server import MetricsError, MetricsServer  # 3 MB of memory
-
-        try:
-            return MetricsServer(*where, self._metrics_snapshot)
-        except MetricsError as error:
-            _log.warning("no metrics", extra={"reason": str(error)})
-            return None
-
-    def _metrics_snapshot(self) -> "MetricsSnapshot":
-        from agent.metrics.snapshot import MetricsSnapshot
-
-        self._intake.work()
-        counters = self.counters()
-        return MetricsSnapshot(
-            version=self.config.version,
-            spec=self.datapath.spec.digest(),
-            source=source_digest(),
-            hops=self._hop_totals.facts(),
-            datapath={name: counters[name] for name in NAMES},
-            waiting=counters["waiting"],
-            ring_lag=self.datapath.lag,
-            output=None if self._output is None else self._output.facts(),
-            sampling_shift=self._intake.sampling_shift,
-        )
 
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
         batch = self.datapath.read()

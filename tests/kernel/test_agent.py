@@ -40,3 +40,12 @@ def test_agent_slots_that_stay_locked_do_not_end_it(agent: Agent, caplog: pytest
     assert agent.counters()["waiting"] == 0
     assert agent.facts().counters["waiting"] == 0
     assert {record.message for record in caplog.records} == {"cannot count the stamps that wait"}
+
+
+def test_agent_whose_metrics_nobody_can_reach_traces_on(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with Agent(AgentConfig(nic=wire.link.name, metrics=("192.0.2.1", 9469))) as agent:
+        assert len(agent.datapath.hooks) == 2
+    [said] = caplog.records
+    assert said.message == "no metrics"
+    assert "192.0.2.1" in said.__dict__["reason"]

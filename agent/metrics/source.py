@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the parts of an agent to what /metrics says of them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.datapath import Datapath
+from agent.hops.intake import Intake
+from agent.hops.totals import HopTotals
+from agent.storing.output import Output
+from bpf.counters import NAMES
+from bpf.spec import source_digest
+
+if TYPE_CHECKING:
+    from agent.metrics.server import MetricsServer
+    from agent.metrics.snapshot import MetricsSnapshot
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSource:
+    """Whom a snapshot is of."""
+
+    version: str
+    datapath: Datapath
+    intake: Intake
+    totals: HopTotals
+    output: Output | None
+    counters: Callable[[], Mapping[str, int]]
+    """The agent's, `waiting` with them."""
+
+    def snapshot(self) -> "MetricsSnapshot":
+        """Of this moment; all records that were read are in it."""
+        from agent.metrics.snapshot import MetricsSnapshot
+
+        self.intake.work()
+        counters = self.counters()
+        return MetricsSnapshot(
+            version=self.version,
+            spec=self.datapath.spec.digest(),
+            source=source_digest(),
+            hops=self.totals.facts(),
+            datapath={name: counters[name] for name in NAMES},
+            waiting=counters["waiting"],
+            ring_lag=self.datapath.lag,
+            output=None if self.output is None else self.output.facts(),
+            sampling_shift=self.intake.sampling_shift,
+        )
+
+
+def open_metrics(where: tuple[str, int] | None, source: MetricsSource) -> "MetricsServer | None":
+    """Listens at that IP address and port; None if there is none, or if nobody can: tracing goes on."""
+    if where is None:
+        return None
+    from agent.metrics.server import MetricsError, MetricsServer  # 3 MB of memory
+
+    try:
+        return MetricsServer(*where, source.snapshot)
+    except MetricsError as error:
+        _log.warning("no metrics", extra={"reason": str(error)})
+        return None

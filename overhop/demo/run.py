@@ -23,6 +23,7 @@ from overhop.demo.sights import sights
 from overhop.demo.steps import Steps
 from overhop.demo.stored import kept_of, read_back, read_hops
 from overhop.lab import Lab
+from overhop.lab.netns import require_tools
 from overhop.lab.options import Cni
 from overhop.trace import NodeRecords, TraceHop
 
@@ -60,6 +61,7 @@ class _Gathered:
 
 def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
     """Everything from the empty machine to the empty machine. Raises LabError, DemoError, StoreError."""
+    require_tools()
     with ExitStack() as stack:
         directory = stack.enter_context(demo_directory())
         scene = _build(stack, config, steps)

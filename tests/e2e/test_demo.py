@@ -157,8 +157,8 @@ def test_demo_that_serves_keeps_tracing_until_ctrl_c(files: Path) -> None:
     answer = subprocess.run(invited["outside"], shell=True, capture_output=True, text=True, check=True)
     assert answer.stdout.startswith('{"service":"productpage"')
     argv = (sys.executable, "-m", "overhop", "trace", invited["trace_id"], "--store", invited["store"])
-    argv = (*argv, "--json", "--wait", "30")
-    trace = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    waiting = (*argv, "--json", "--wait", "30")
+    trace = subprocess.run(waiting, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [(hop["node"], hop["kind"]) for hop in json.loads(trace.stdout)["hops"]] == WAY
     os.killpg(demo.process.pid, signal.SIGINT)
     assert demo.end() == ("", "")

@@ -13,9 +13,7 @@ import shlex
 import socket
 from collections.abc import Collection
 from dataclasses import asdict
-from pathlib import Path
 
-from agent.sockets import unix_socket
 from agent.sockets.recording import (
     DEFAULT_MAX_BYTES,
     Recorder,
@@ -32,18 +30,12 @@ __all__ = [
     "RecordStatus",
     "Recorder",
     "RecordingHeader",
-    "default_socket_path",
     "read_recording",
     "record_client",
 ]
 
 MAX_LINE_BYTES = 8192
 MAX_CONNECTIONS = 8
-
-
-def default_socket_path(run_dir: str | os.PathLike[str] = unix_socket.RUN_DIRECTORY) -> Path:
-    """Where the agent of this network namespace listens."""
-    return unix_socket.default_path("record", run_dir)
 
 
 class RecordServer:

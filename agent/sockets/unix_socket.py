@@ -26,7 +26,12 @@ _OUR_NAME = re.compile(rf"({'|'.join(PURPOSES)})-[0-9]+\.sock")
 
 def default_path(purpose: str, run_dir: str | os.PathLike[str] = RUN_DIRECTORY) -> Path:
     """Where the agent of this network namespace listens for `purpose`."""
-    return Path(run_dir) / f"{purpose}-{os.stat('/proc/self/ns/net').st_ino}.sock"
+    return path_of(purpose, os.stat("/proc/self/ns/net").st_ino, run_dir)
+
+
+def path_of(purpose: str, netns_inode: int, run_dir: str | os.PathLike[str] = RUN_DIRECTORY) -> Path:
+    """Where the agent of that network namespace listens for `purpose`."""
+    return Path(run_dir) / f"{purpose}-{netns_inode}.sock"
 
 
 def listen(path: str, backlog: int) -> socket.socket:

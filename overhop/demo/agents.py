@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from agent.sockets.record import RecordError, read_recording, record_client
-from agent.sockets.unix_socket import RUN_DIRECTORY
+from agent.sockets.unix_socket import path_of
 from overhop.config import SETTINGS
 from overhop.demo.outcome import Account
 from overhop.lab import Node
@@ -159,10 +159,7 @@ class NodeAgent:
             raise self._failed(str(error)) from None
 
     def _socket(self, purpose: str) -> Path:
-        return Path(RUN_DIRECTORY) / f"{purpose}-{self._inode()}.sock"
-
-    def _inode(self) -> int:
-        return self.node.netns.inode()
+        return path_of(purpose, self.node.netns.inode())
 
     def _exit(self) -> str:
         code = self._process.returncode

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +16,9 @@ import yaml
 
 from agent.reading.ring import Records
 from agent.sockets.record import read_recording, record_client
-from agent.sockets.unix_socket import RUN_DIRECTORY
+from agent.sockets.unix_socket import path_of
+from bpf.counters import imbalances as identities
 from overhop.lab import LabError, Node
-from tests.accept import tracer
 from tests.accept.verdict import until
 
 START_TIMEOUT_S = 90.0
@@ -26,6 +26,17 @@ START_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 60.0
 MAX_RECORDING_BYTES = 1 << 30
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def apart(node: Node, directory: Path) -> tuple[str, ...]:
+    """Options of an agent beside others of one machine: its node's name, a store of the test's own."""
+    store = ("--store", str(directory / "store"), "--node", node.name)
+    return (*store, "--config", os.devnull, "--metrics-listen", "none")
+
+
+def imbalances(counters: Mapping[str, int]) -> dict[str, int]:
+    """Of each identity, with the stamps that a new program left behind as waiting, as the agent does it."""
+    return identities({**counters, "waiting": counters["waiting"] + counters["swapped"]})
 
 
 class AgentProcess:
@@ -47,7 +58,7 @@ class AgentProcess:
         self.plan_path = directory / f"{node.netns.name}.yaml"
         self._log = directory / f"{node.netns.name}.log"
         self._recording = directory / f"{node.netns.name}.records"
-        self._arguments = [*tracer.apart(node, directory), *arguments]
+        self._arguments = [*apart(node, directory), *arguments]
         self._under = under
         self.start_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,6 +86,14 @@ class AgentProcess:
 
     def start(self) -> float:
         """Seconds until it is attached everywhere. LabError if it does not get there."""
+        begun_s = time.monotonic()
+        self.launch()
+        self.await_tracing()
+        self.start_s = time.monotonic() - begun_s
+        return self.start_s
+
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
         argv = (
             *self._under,
             sys.executable,
@@ -85,12 +104,12 @@ class AgentProcess:
             "--json",
             *self._arguments,
         )
-        begun_s = time.monotonic()
         with self._log.open("wb") as log:
             self._process = self.node.popen(argv, stdout=subprocess.PIPE, stderr=log.fileno())
+
+    def await_tracing(self) -> None:
+        """Until it is attached everywhere. LabError if it does not get there."""
         self.await_line("tracing", START_TIMEOUT_S)
-        self.start_s = time.monotonic() - begun_s
-        return self.start_s
 
     def await_line(self, message: str, timeout_s: float, count: int = 1) -> list[dict[str, Any]]:
         """The log lines with this message, once there are `count`. LabError if there never are."""
@@ -158,7 +177,7 @@ class AgentProcess:
 
     def settled_counters(self, timeout_s: float = 10.0) -> dict[str, int]:
         """Totals whose identities hold, or those at the deadline."""
-        return until(self.counters, lambda found: not any(tracer.imbalances(found).values()), timeout_s)
+        return until(self.counters, lambda found: not any(imbalances(found).values()), timeout_s)
 
     def await_records(self, more: int, timeout_s: float = 30.0) -> int:
         """Wait for that many more hops; how many more there were."""
@@ -178,7 +197,7 @@ class AgentProcess:
 
     def socket(self, purpose: str) -> Path:
         """Path of its record or watch socket."""
-        return Path(RUN_DIRECTORY) / f"{purpose}-{self.node.netns.inode()}.sock"
+        return path_of(purpose, self.node.netns.inode())
 
     def descriptors(self) -> int:
         """How many file descriptors it has."""

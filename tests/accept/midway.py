@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from agent.sockets.record import RecordError, record_client
-from tests.accept import kernel_state, tracer
-from tests.accept.agents import AgentProcess
+from tests.accept import kernel_state
+from tests.accept.agents import AgentProcess, imbalances
 from tests.accept.lifecycle import HOPS_BETWEEN, NIC, Stage
 from tests.accept.traffic import SteadyLoad
 from tests.accept.verdict import Verdict
@@ -60,7 +60,7 @@ def overrun(place: Stage) -> Verdict:
             agent.resume()
         verdict.equal("answered", (result.ok, result.errors), (OVERRUN_REQUESTS, {}))
         counters = agent.settled_counters()
-        verdict.equal("imbalances", tracer.imbalances(counters), {"first": 0, "second": 0, "taken": 0})
+        verdict.equal("imbalances", imbalances(counters), {"first": 0, "second": 0, "taken": 0})
         verdict.equal("taken", counters["taken"], OVERRUN_REQUESTS)
         verdict.equal("ring_full", counters["ring_full"], OVERRUN_REQUESTS - counters["records"])
         verdict.equal("records, of what the ring holds", counters["records"] in _filled(), True)

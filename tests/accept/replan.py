@@ -3,8 +3,8 @@
 
 from typing import Any
 
-from tests.accept import kernel_state, tracer
-from tests.accept.agents import AgentProcess
+from tests.accept import kernel_state
+from tests.accept.agents import AgentProcess, imbalances
 from tests.accept.kernel_state import Held
 from tests.accept.lifecycle import HOPS_BETWEEN, NIC, NODE_PORT, Stage
 from tests.accept.traffic import SteadyLoad
@@ -73,7 +73,7 @@ def _one_set(verdict: Verdict, place: Stage, when: str) -> None:
 
 def _totals(verdict: Verdict, agent: AgentProcess, requests: int) -> None:
     counters = agent.settled_counters()
-    verdict.equal("imbalances", tracer.imbalances(counters), {"first": 0, "second": 0, "taken": 0})
+    verdict.equal("imbalances", imbalances(counters), {"first": 0, "second": 0, "taken": 0})
     verdict.equal("records recorded", len(agent.recorded()), counters["records"])
     verdict.equal("ring_full", counters["ring_full"], 0)
     verdict.numbers["swapped"] = counters["swapped"]

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from agent.reading.ring import Records
 from bpf.record import ContextKind, Encap, Kind, Quality
 from overhop.lab import Cni, HttpResult, Lab, Node, Pod
-from tests.accept.tracer import Snapshot, Tracer, imbalances
+from tests.accept.agents import imbalances
+from tests.accept.tracer import Snapshot, Tracer
 
 Counts = npt.NDArray[np.int64]
 

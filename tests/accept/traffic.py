@@ -5,6 +5,7 @@ import selectors
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,18 +27,13 @@ _PROBE_TIMEOUT_S = 30.0
 _CONNECT_ATTEMPT_S = 0.05
 
 
-class SteadyLoad:
-    """HTTP requests at a rate from `client` to `server`, until the `with` ends: loads of a second each."""
+class _Background(ABC):
+    """What a thread does again and again as long as the `with` lasts, where its failure is raised."""
 
-    def __init__(self, client: Host, server: Host, rate_hz: float, connections: int = 16) -> None:
-        self._client, self._server = client, server
-        self._rate_hz, self._connections = rate_hz, connections
+    def __init__(self) -> None:
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load")
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__)
         self._failure: BaseException | None = None
-        self.requests = 0
-        self.answered = 0
-        self.errors: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -48,8 +44,35 @@ class SteadyLoad:
     ) -> None:
         self._over.set()
         self._thread.join()
+        self._close()
         if error is None and self._failure is not None:
             raise self._failure
+
+    @abstractmethod
+    def _turn(self) -> None:
+        """A part of the work; asked again until it is over."""
+
+    def _close(self) -> None:  # noqa: B027  not everybody has something to close
+        """After the last turn."""
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._turn()
+        except BaseException as error:  # noqa: BLE001  __exit__ raises it in the caller's thread
+            self._failure = error
+
+
+class SteadyLoad(_Background):
+    """HTTP requests at a rate from `client` to `server`, until the `with` ends: loads of a second each."""
+
+    def __init__(self, client: Host, server: Host, rate_hz: float, connections: int = 16) -> None:
+        super().__init__()
+        self._client, self._server = client, server
+        self._rate_hz, self._connections = rate_hz, connections
+        self.requests = 0
+        self.answered = 0
+        self.errors: Counter[str] = Counter()
 
     def check(self, verdict: Verdict) -> None:
         """After the end: every request was answered with 200."""
@@ -57,14 +80,7 @@ class SteadyLoad:
         verdict.equal("failed requests", self.requests - self.answered, 0)
         verdict.equal("client errors", dict(self.errors), {})
 
-    def _run(self) -> None:
-        try:
-            while not self._over.is_set():
-                self._send_chunk()
-        except BaseException as error:  # noqa: BLE001  __exit__ raises it in the caller's thread
-            self._failure = error
-
-    def _send_chunk(self) -> None:
+    def _turn(self) -> None:
         result = self._client.http(
             self._server,
             requests=max(1, int(self._rate_hz * _CHUNK_S)),
@@ -102,34 +118,20 @@ class Traced:
     """Requests behind it that were not seen."""
 
 
-class Probes:
+class Probes(_Background):
     """Requests from many pods, every 20 ms each, `requests` of them, sent and answered by one thread.
 
     Each carries a trace id of `seed`, the pod's number and the request's.
     """
 
     def __init__(self, address: str, requests: int) -> None:
+        super().__init__()
         self._target = (address, 80)
         self._requests = requests
         self._seed = new_seed()
         self._probes: list[_Probe] = []
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="probes")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        self._selector.close()
-        for probe in self._probes:
-            probe.connection.close()
 
     def add(self, pod: Pod, created_ns: int) -> None:
         """Let a pod ask from now on; `created_ns` (CLOCK_MONOTONIC) is when its making began."""
@@ -154,14 +156,18 @@ class Probes:
             _traced(probe, np.unique(ours[ours >> 32 == probe.number] & 0xFFFFFFFF)) for probe in self._probes
         ]
 
-    def _run(self) -> None:
-        while not self._over.is_set():
-            self._send_due(time.monotonic())
-            with self._lock:
-                ready = self._selector.select(0)
-            for key, _ in ready:
-                key.data.answers += key.fileobj.recv(1 << 16).count(b"HTTP/1.1 200")  # type: ignore[union-attr]
-            self._over.wait(_PROBE_PERIOD_S / 4)
+    def _close(self) -> None:
+        self._selector.close()
+        for probe in self._probes:
+            probe.connection.close()
+
+    def _turn(self) -> None:
+        self._send_due(time.monotonic())
+        with self._lock:
+            ready = self._selector.select(0)
+        for key, _ in ready:
+            key.data.answers += key.fileobj.recv(1 << 16).count(b"HTTP/1.1 200")  # type: ignore[union-attr]
+        self._over.wait(_PROBE_PERIOD_S / 4)
 
     def _send_due(self, now_s: float) -> None:
         with self._lock:

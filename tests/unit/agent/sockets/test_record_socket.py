@@ -15,7 +15,6 @@ from agent.sockets.record import (
     RecordError,
     RecordingHeader,
     RecordServer,
-    default_socket_path,
     read_recording,
     record_client,
 )
@@ -196,8 +195,3 @@ def test_client_of_an_agent_that_does_not_answer_times_out(path: Path) -> None:
             record_client(path, "STATUS", timeout_s=0.05)
     finally:
         server.close()
-
-
-def test_default_socket_path_names_the_network_namespace() -> None:
-    inode = os.stat("/proc/self/ns/net").st_ino
-    assert default_socket_path() == Path(f"/run/overhop/record-{inode}.sock")

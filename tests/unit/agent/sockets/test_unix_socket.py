@@ -191,3 +191,9 @@ def test_listen_replaces_a_stale_socket_and_refuses_a_live_one(tmp_path: Path) -
         assert path.stat().st_mode & 0o777 == 0o600
         with pytest.raises(OSError, match="Address already in use"):
             unix_socket.listen(str(path), 1)
+
+
+def test_default_path_names_the_network_namespace() -> None:
+    inode = os.stat("/proc/self/ns/net").st_ino
+    assert unix_socket.default_path("record") == Path(f"/run/overhop/record-{inode}.sock")
+    assert unix_socket.path_of("watch", 4026531840) == Path("/run/overhop/watch-4026531840.sock")

@@ -19,7 +19,6 @@ from agent.following import Following
 from agent.hooks.points import wanted
 from agent.hooks.sweep import sweep
 from agent.hops.intake import Intake
-from agent.hops.requests import RequestCounts
 from agent.hops.totals import HopTotals
 from agent.lock import AgentLock
 from agent.metrics.source import MetricsSource, open_metrics
@@ -117,7 +116,6 @@ class Agent:
             self._metrics = open_metrics(config.metrics, source)
             if self._metrics is not None:
                 stack.callback(self._metrics.close)
-            self._requests = RequestCounts()
             self._waiting = 0
             self._wait_s, self._last_read_ns = LEAST_S, time.monotonic_ns()
             self._is_running = self._is_called = False
@@ -179,7 +177,7 @@ class Agent:
         """What the agent says of itself."""
         names, nic = self._following.names, self._following.plan.nic
         vports = tuple(
-            VportFacts(names[ifindex], *self.datapath.unreadable(ifindex), self._requests.of(ifindex))
+            VportFacts(names[ifindex], *self.datapath.unreadable(ifindex), self._intake.requests_of(ifindex))
             for ifindex in self.datapath.vports
         )
         stored = None if self._output is None else self._output.facts()
@@ -233,17 +231,13 @@ class Agent:
         if not len(batch):
             return
         self._watchers.add(batch)
-        self._requests.add(batch)
-        if self._output is not None:
-            self._output.add(batch)
-        elif self._metrics is not None:
-            self._intake.add(batch)
+        self._intake.add(batch)
         if take is not None:
             take(batch)
 
     def _follow_links(self, take: Callable[[Records], None] | None) -> None:
         self._following.step(self._pace(take), is_start=not self._is_running)
-        self._requests.keep(self.datapath.vports)
+        self._intake.keep_vports(self.datapath.vports)
 
     def _pace(self, take: Callable[[Records], None] | None) -> Callable[[], bool]:
         """Reads the ring between two programs, as long as this turn may last."""

@@ -150,7 +150,7 @@ class Aggregator:
         places = self._place_of.take(codes, mode="clip")
         missing = places == _NO_PLACE
         if missing.any():
-            new = np.unique(codes[missing])
+            new = np.flatnonzero(np.bincount(codes[missing]))  # np.unique imports numpy.ma: 13 ms, 1.3 MB
             present, groups = np.unique(names.series_of(new), return_inverse=True)
             found = [self._open.place(names.series[number]) for number in present.tolist()]
             self._place_of[new] = np.array(found, np.intp)[groups]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent does with every record: name it, sum it up, sample it. Many at a time, for the costs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 
 from agent.clock import ClockOffset
 from agent.hops.aggregate import MAX_SERIES, Aggregator
@@ -15,8 +15,8 @@ from agent.plan.names import Address
 from store.batch import Batch
 from store.schema import SUMMARIES, Table
 
-GATHERED = 2_048
-"""Records that wait at most: a call of numpy costs as much for one as for a thousand."""
+GATHERED = 8_192
+"""Records that wait at most, 1 MB: a call of numpy costs as much for one as for a thousand."""
 
 
 class Intake:
@@ -45,7 +45,7 @@ class Intake:
         self.namer.update(plan, links, now_mono_ns, own)
 
     def add(self, records: Records) -> None:
-        """Takes over records (they must not change any more)."""
+        """Takes over records (they must not change any more); those side by side are not copied."""
         if not len(records):
             return
         self._waiting.append(records)
@@ -64,6 +64,16 @@ class Intake:
         if table is SUMMARIES[0]:
             self._sampler.new_interval()
         return self._aggregator.take(table)
+
+    def requests_of(self, ifindex: int) -> int:
+        """Requests through the vport `ifindex` so far."""
+        self.work()
+        return self.namer.requests_of(ifindex)
+
+    def keep_vports(self, vports: Container[int]) -> None:
+        """Forget the requests of every interface that is none of `vports`."""
+        self.work()
+        self.namer.keep_requests(vports)
 
     @property
     def sampling_shift(self) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agent.clock import ClockOffset
 from agent.hops.records import Records, joined, taken, words_of
 from agent.naming.names import Codes, Names, labels
-from bpf.record import Quality
+from bpf.record import RECORD, Quality
 from store.batch import Batch, Labels, Numbers
 from store.schema import HOP_SAMPLE
 
@@ -45,6 +45,10 @@ class _Kept:
     def take(self, rows: Codes) -> "_Kept":
         return _Kept(taken(self.records, rows), self.codes.take(rows), self.places.take(rows), self.names)
 
+    def copy(self) -> "_Kept":
+        records: Records = words_of(self.records).copy().reshape(-1).view(RECORD)
+        return _Kept(records, self.codes, self.places, self.names)
+
 
 class Sampler:
     """Keeps about TARGET_PER_S hops a second, whole traces, and the slowest of each series. One thread.
@@ -67,12 +71,15 @@ class Sampler:
         self._seen = self._stored = self._stored_tails = 0
 
     def add(self, records: Records, codes: Codes, places: Codes, names: Names) -> None:
-        """Looks at named records; `places` of their series, as Aggregator.add returns them."""
+        """Looks at named records; `places` of their series, as Aggregator.add returns them.
+
+        Records may change afterwards, codes and places must not.
+        """
         if not len(records):
             return
         self._seen += len(records)
         batch = _Kept(records, codes, places, names)
-        chosen = batch.take(self._kept_rows(records)) if self.shift else batch
+        chosen = batch.take(self._kept_rows(records)) if self.shift else batch.copy()
         if len(chosen):
             self._kept.append(chosen)
         self._raise_shift(int(records["second_ns"][-1]))
@@ -155,7 +162,7 @@ class Sampler:
 
     def _remember(self, keys: npt.NDArray[np.uint64]) -> None:
         """`keys`: place and latency, at most TAILS of a place."""
-        touched = np.unique((keys >> np.uint64(32)).astype(np.intp))
+        touched = np.flatnonzero(np.bincount((keys >> np.uint64(32)).astype(np.intp)))
         before = touched.astype(np.uint64)[:, None] << np.uint64(32) | self._slowest_ns[touched]
         keys = np.sort(np.concatenate([before.reshape(-1), keys]))
         ends = np.searchsorted((keys >> np.uint64(32)).astype(np.intp), touched, side="right")

@@ -5,6 +5,8 @@ A flow is what decides a hop's names: kind, context, encapsulation, interfaces, 
 before DNAT; not the ports of a connection. It is eight words, one cache line.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,6 +41,9 @@ _HASH_SHIFT = np.uint64(64 - 17)
 _PLACES = 1 << 17
 _PROBES = 15
 """How far behind its first place a flow may be; with the table a sixth full none is."""
+_LOWER_HALF = np.uint64(0xFFFFFFFF)
+_ONE = np.uint64(1)
+"""Of the array's own type: with any other one ufunc.at is 30 times slower."""
 _NO_FLOW = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
@@ -60,6 +65,12 @@ def hashes_of(keys: Words) -> Words:
     return mixed
 
 
+def ends_of(keys: Words) -> tuple[Words, Words, Words]:
+    """Kind, first and second ifindex of each row of eight words."""
+    ifindexes = keys[:, 6]
+    return keys[:, 7] & np.uint64(0x0F), ifindexes & _LOWER_HALF, ifindexes >> np.uint64(32)
+
+
 def flow_of(key: Words) -> tuple[Flow, int, int]:
     """One row of eight words as a flow, with kind_message and encap_context of the record."""
     data = key.astype("<u8").tobytes()
@@ -78,13 +89,19 @@ def flow_of(key: Words) -> tuple[Flow, int, int]:
     return flow, kind_message, encap_context
 
 
+Tally = Callable[[Words, npt.NDArray[np.intp], Words], None]
+"""Takes flows, the numbers of their names, and how many hops they had."""
+
+
 class FlowTable:
     """Numbers of names by flow: a hash table with open addressing. Compares whole flows, never hashes only.
 
-    Row 0 is no flow. A forgotten flow keeps its row, with words that no record has.
+    Row 0 is no flow. A forgotten flow keeps its row, with words that no record has. Hops are counted by flow;
+    `tally` gets the counts before a flow is forgotten, and whenever settle() is called.
     """
 
-    def __init__(self, chunk: int) -> None:
+    def __init__(self, chunk: int, tally: Tally) -> None:
+        self._tally = tally
         self.rebuilt = 0
         """How often it was emptied because it was full."""
         self._found = np.empty((chunk, 8), np.uint64)
@@ -92,6 +109,8 @@ class FlowTable:
         self._rows = np.zeros(_PLACES, np.uint16)
         self._keys = np.full((MAX_FLOWS + 1, 8), _NO_FLOW)
         self._codes = np.zeros(MAX_FLOWS + 1, np.intp)
+        self._hops = np.zeros(MAX_FLOWS + 1, np.uint64)
+        self._used = 1
         self._since_ns = np.zeros(MAX_FLOWS + 1, np.uint64)
         self._until_ns = np.zeros(MAX_FLOWS + 1, np.uint64)
         self.clear()
@@ -101,17 +120,34 @@ class FlowTable:
 
     def clear(self) -> None:
         """Forget every flow."""
+        self.settle()
         self._rows[:] = 0
         self._used = 1
         self._latest_since_ns, self._first_until_ns = 0, FOREVER_NS
 
-    def find(self, keys: Words, hashes: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The code of each flow, and which of them are not known (their code means nothing)."""
+    def find(
+        self, keys: Words, hashes: Words, *, counted: bool = True
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The code of each flow, and which of them are not known (their code means nothing).
+
+        Each row that is found is a hop of its flow, if `counted`.
+        """
         places = (hashes >> _HASH_SHIFT).view(np.intp)
         rows = self._rows.take(places, mode="clip").astype(np.intp)
         left = np.flatnonzero(self._differs(rows, keys))
         unknown = self._find_displaced(left, rows, keys[left], places[left]) if len(left) else left
+        if counted:
+            rows[unknown] = 0
+            np.add.at(self._hops, rows, _ONE)
         return self._codes.take(rows, mode="clip"), unknown
+
+    def settle(self) -> None:
+        """Give what was counted to `tally`."""
+        self._hops[0] = 0
+        rows = np.flatnonzero(self._hops[: self._used])
+        if len(rows):
+            self._tally(self._keys[rows], self._codes[rows], self._hops[rows])
+            self._hops[rows] = 0
 
     def _find_displaced(
         self,
@@ -162,9 +198,7 @@ class FlowTable:
         is_gone = np.zeros(len(keys), bool)
         if ifindexes:
             gone = np.array(sorted(ifindexes), np.uint64)
-            is_gone |= np.isin(keys[:, 6] & np.uint64(0xFFFFFFFF), gone) | np.isin(
-                keys[:, 6] >> np.uint64(32), gone
-            )
+            is_gone |= np.isin(keys[:, 6] & _LOWER_HALF, gone) | np.isin(keys[:, 6] >> np.uint64(32), gone)
         if addresses:
             lower_halves = np.frombuffer(b"".join(address[8:] for address in addresses), np.uint64)
             for column in (1, 3, 5):
@@ -177,6 +211,7 @@ class FlowTable:
         return next((place for place in places if not self._rows[place]), None)
 
     def _forget(self, is_gone: npt.NDArray[np.bool_]) -> None:
+        self.settle()
         used = slice(1, self._used)
         self._keys[used][is_gone] = _NO_FLOW
         self._since_ns[used][is_gone] = 0

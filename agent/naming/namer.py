@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names for records, a batch at a time (docs/store.md, "Tables"; docs/plan.md, "Names")."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.hops.records import Records
-from agent.naming.flows import FlowTable, Words, flow_keys, flow_of, hashes_of
+from agent.hops.requests import RequestCounts
+from agent.naming.flows import FlowTable, Words, ends_of, flow_keys, flow_of, hashes_of
 from agent.naming.names import COLUMNS, Codes, Names, Row
 from agent.naming.tables import AMBIGUOUS, AMBIGUOUS_SERVICE, UNKNOWN, UNKNOWN_SERVICE, NameTables
 from agent.network.links import Link
@@ -33,12 +34,13 @@ class Namer:
         self.names = Names()
         """What the codes of the last call of `codes` mean; a new object when numbering begins anew."""
         self._tables = NameTables()
-        self._flows = FlowTable(CHUNK)
+        self._flows = FlowTable(CHUNK, self._tally)
         self._keys = np.empty((CHUNK, 8), np.uint64)
         self._marks: list[tuple[str, ...]] = []
         """The counters in which a hop of each code counts."""
         self._is_marked = np.zeros(0, np.bool_)
         self._totals = dict.fromkeys((*_COUNTED, "names_renumbered"), 0)
+        self._requests = RequestCounts()
 
     def update(
         self, plan: Plan, links: Sequence[Link], now_mono_ns: int, own: Collection[Address] = ()
@@ -51,36 +53,48 @@ class Namer:
             self._flows.forget_ends(changed.ifindexes, changed.addresses)
 
     def codes(self, records: Records) -> Codes:
-        """The number of each record's names in `names`."""
-        found = self._all_codes(records)
-        self._count(found)
-        return found
+        """The number of each record's names in `names`; each counts as a hop."""
+        return self._all_codes(records, counted=True)
 
     def rows(self, records: Records) -> list[Row]:
         """The names of each of a few records, by COLUMNS; they count in no counter."""
-        return [self.names.rows[code] for code in self._all_codes(records).tolist()]
+        return [self.names.rows[code] for code in self._all_codes(records, counted=False).tolist()]
+
+    def requests_of(self, ifindex: int) -> int:
+        """Hops that began or ended at the vport `ifindex`."""
+        self._flows.settle()
+        return self._requests.of(ifindex)
+
+    def keep_requests(self, vports: Container[int]) -> None:
+        """Forget the requests of every interface that is none of `vports`."""
+        self._flows.settle()
+        self._requests.keep(vports)
 
     def counters(self) -> dict[str, int]:
         """Hops with an end or a service that is unknown or ambiguous, and how often tables were emptied."""
+        self._flows.settle()
         return self._totals | {"flows_rebuilt": self._flows.rebuilt}
 
-    def _all_codes(self, records: Records) -> Codes:
+    def _all_codes(self, records: Records, *, counted: bool) -> Codes:
         if len(self.names) >= MAX_NAMES:
             self._renumber()
         records = np.ascontiguousarray(records)
         found = np.empty(len(records), np.intp)
         for start in range(0, len(records), CHUNK):
-            found[start : start + CHUNK] = self._codes(records[start : start + CHUNK])
+            found[start : start + CHUNK] = self._codes(records[start : start + CHUNK], counted=counted)
         return found
 
-    def _codes(self, records: Records) -> Codes:
+    def _codes(self, records: Records, *, counted: bool) -> Codes:
         times = records["second_ns"]
         self._flows.keep_valid(times)
         keys = flow_keys(records, self._keys)
         hashes = hashes_of(keys)
-        codes, unknown = self._flows.find(keys, hashes)
-        while len(unknown):
-            unknown = self._name(unknown, keys, hashes, times, codes)
+        codes, unknown = self._flows.find(keys, hashes, counted=counted)
+        left = unknown
+        while len(left):
+            left = self._name(left, keys, hashes, times, codes)
+        if counted and len(unknown):
+            self._tally(keys[unknown], codes[unknown], np.ones(len(unknown), np.uint64))
         return codes
 
     def _name(
@@ -115,22 +129,24 @@ class Namer:
         self._flows.add(key, hash_, code, named.since_ns, named.until_ns)
         return code, named.since_ns, named.until_ns
 
-    def _count(self, codes: Codes) -> None:
-        """Counts the hops whose names are not what they should be; in most batches there are none."""
+    def _tally(self, keys: Words, codes: Codes, hops: Words) -> None:
+        """Counts hops of these flows: by vport, and where their names are not what they should be."""
+        kinds, first, second = ends_of(keys)
+        self._requests.add(kinds, first, second, hops)
         if len(self._marks) < len(self.names):
             new = [_marks(row) for row in self.names.rows[len(self._marks) :]]
             self._marks += new
             self._is_marked = np.concatenate([self._is_marked, np.array([bool(marks) for marks in new])])
-        hops = np.bincount(codes[self._is_marked.take(codes)])
-        for code in np.flatnonzero(hops).tolist():
+        marked = np.flatnonzero(self._is_marked.take(codes))
+        for code, count in zip(codes[marked].tolist(), hops[marked].tolist(), strict=True):
             for name in self._marks[code]:
-                self._totals[name] += int(hops[code])
+                self._totals[name] += count
 
     def _renumber(self) -> None:
         self._totals["names_renumbered"] += 1
+        self._flows.clear()
         self._marks, self._is_marked = [], self._is_marked[:0]
         self.names = Names()
-        self._flows.clear()
 
 
 _KINDS = {kind.value: kind.label for kind in Kind}

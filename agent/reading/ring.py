@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.reading.barrier import Barrier, barrier_for
+from agent.reading.memory import RecordMemory
 from bpf.record import RECORD, RECORD_BYTES, RING_STRIDE
 
 BUSY = 1 << 31
@@ -61,6 +62,7 @@ class RingView:
         self._producer = producer.data
         self._data = data
         self._barrier = barrier
+        self._memory = RecordMemory(_OPAQUE)
         self._empty = np.empty(0, RECORD)
         self._empty.flags.writeable = False
 
@@ -110,7 +112,9 @@ class RingView:
         headers = np.ndarray((count,), np.uint32, self._data, at, (RING_STRIDE,)).tobytes()
         self._barrier()
         if headers == _PLAIN * count:
-            return self._records(at, count).copy().view(RECORD), count * RING_STRIDE
+            found = self._memory.rows(count)
+            found[:] = self._records(at, count)
+            return found.view(RECORD), count * RING_STRIDE
         return self._mixed_run(at, np.frombuffer(headers, np.uint32))
 
     def _mixed_run(self, at: int, headers: npt.NDArray[np.uint32]) -> tuple[Records, int]:

@@ -3,43 +3,31 @@
 
 import numpy as np
 
-from agent.hops import requests
 from agent.hops.requests import RequestCounts
-from agent.reading.ring import Records
-from bpf.record import RECORD, Kind
+from bpf.record import Kind
 
 
-def hops(*rows: tuple[Kind, int, int]) -> Records:
-    """Records of (kind, first ifindex, second ifindex)."""
-    records = np.zeros(len(rows), RECORD)
-    for record, (kind, first, second) in zip(records, rows, strict=True):
-        record["kind_message"] = kind | 0x10
-        record["first_ifindex"], record["second_ifindex"] = first, second
-    return records
+def counted(counts: RequestCounts, *flows: tuple[Kind, int, int, int]) -> RequestCounts:
+    """With flows of (kind, first ifindex, second ifindex, hops) added at once."""
+    kinds, first, second, hops = np.array(flows, np.uint64).T
+    counts.add(kinds, first, second, hops)
+    return counts
 
 
 def test_of_counts_a_hop_at_its_vport_and_a_local_hop_at_both() -> None:
-    counts = RequestCounts()
-    counts.add(hops((Kind.TX, 7, 2), (Kind.RX, 2, 7), (Kind.LOCAL, 7, 9), (Kind.FORWARD, 2, 2)))
-    counts.add(hops((Kind.TX, 9, 2)))
-    assert [counts.of(ifindex) for ifindex in (2, 7, 9, 11)] == [0, 3, 2, 0]
+    flows = ((Kind.TX, 7, 2, 1), (Kind.RX, 2, 7, 10), (Kind.LOCAL, 7, 9, 100), (Kind.FORWARD, 2, 2, 1000))
+    counts = counted(RequestCounts(), *flows)
+    counted(counts, (Kind.TX, 9, 2, 5))
+    assert [counts.of(ifindex) for ifindex in (2, 7, 9, 11)] == [0, 111, 105, 0]
 
 
 def test_of_counts_large_interface_numbers() -> None:
-    counts = RequestCounts()
-    counts.add(hops((Kind.TX, 3_000_000_000, 2), (Kind.RX, 2, 3_000_000_000), (Kind.RX, 2, 5)))
+    flows = ((Kind.TX, 3_000_000_000, 2, 1), (Kind.RX, 2, 3_000_000_000, 1), (Kind.RX, 2, 5, 1))
+    counts = counted(RequestCounts(), *flows)
     assert (counts.of(3_000_000_000), counts.of(5)) == (2, 1)
 
 
-def test_add_of_many_records_counts_them_all() -> None:
-    counts = RequestCounts()
-    for _ in range(3):
-        counts.add(hops(*[(Kind.TX, 7, 2)] * (requests.COUNT_RECORDS - 1)))
-    assert counts.of(7) == 24_573
-
-
-def test_keep_forgets_the_others_and_their_uncounted_records() -> None:
-    counts = RequestCounts()
-    counts.add(hops((Kind.TX, 7, 2), (Kind.TX, 9, 2)))
+def test_keep_forgets_the_others() -> None:
+    counts = counted(RequestCounts(), (Kind.TX, 7, 2, 1), (Kind.TX, 9, 2, 1))
     counts.keep({9})
     assert (counts.of(7), counts.of(9)) == (0, 1)

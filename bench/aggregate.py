@@ -9,7 +9,6 @@ of the finest table. The cost is CPU time of this thread. Budget: 200,000 hops/s
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from agent.hops.records import Records, taken, words_of
 from agent.network.links import Link
 from agent.plan.model import Plan, VportPlan
 from agent.plan.names import NamesPlan, PodName, ServiceName
+from bench.machine import environment
 from bpf.record import RECORD, ContextKind, Encap, Kind, Quality
 from store.schema import HOP_10S, SUMMARIES
 
@@ -228,27 +228,13 @@ def rss_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def environment() -> dict[str, object]:
-    """Where this was measured."""
-    return {
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "flows": PODS_HERE * PODS_THERE,
-        "poll_s": POLL_S,
-    }
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="./dev bench aggregate", description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each size (default %(default)s)")
     options = parser.parse_args()
-    where = environment()
+    where = environment() | {"flows": PODS_HERE * PODS_THERE, "poll_s": POLL_S}
     memory = measure_memory()
     speeds = [measure(size, options.rounds) for size in BATCHES]
     result = {

@@ -8,8 +8,6 @@ append, as they are for an agent that sleeps between polls. Aim: 10 ms each.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.machine import environment
 from store.appender import Appender
 from store.batch import Batch, Labels, Numbers
 from store.hist_text import encode
@@ -124,20 +123,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=100)
     given = parser.parse_args()
-    environment = {
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "cpus": os.cpu_count(),
-        "rounds": given.rounds,
-    }
+    where = environment() | {"rounds": given.rounds}
     costs = {"summaries": measure(summaries, given.rounds), "samples": measure(samples, given.rounds)}
     if given.json:
-        print(
-            json.dumps({"environment": environment, **{name: asdict(cost) for name, cost in costs.items()}})
-        )
+        print(json.dumps({"environment": where, **{name: asdict(cost) for name, cost in costs.items()}}))
         return
-    print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
     for name, cost in costs.items():
         print(
             f"{cost.rows} {name}: {cost.median_ms:.2f} ms ({cost.least_ms:.2f} to {cost.greatest_ms:.2f}), "

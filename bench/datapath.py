@@ -10,7 +10,6 @@ checked for it. Live costs are about twice what warm caches show.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from agent.loading.loader import ALL_PROGRAMS
 from bench import datapath_packets as packets
 from bench.datapath_rig import ENDS, Case, Rig, maps_bytes, verifier_insns
+from bench.machine import environment
 from bpf.spec import SOURCE, ProgramSpec
 
 WINDOWS = (1500, 4096, 8192)
@@ -125,19 +125,6 @@ def pin() -> int:
     return cpu
 
 
-def environment(cpu: int, rounds: int) -> dict[str, object]:
-    """Where and how this was measured."""
-    return {
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "pinned_to": cpu,
-        "load_average": os.getloadavg()[0],
-        "rounds": rounds,
-        "repeat": REPEAT,
-    }
-
-
 def as_object(
     results: Sequence[Result], insns: Mapping[str, Mapping[str, int]], maps: int, where: Mapping[str, object]
 ) -> dict[str, object]:
@@ -195,7 +182,7 @@ def main() -> None:
     if options.rounds < 2:
         parser.error(f"--rounds {options.rounds}: a median with its quartiles needs at least 2")
     cases = list(all_cases())
-    where = environment(pin(), options.rounds)
+    where = environment() | {"pinned_to": pin(), "rounds": options.rounds, "repeat": REPEAT}
     with ExitStack() as stack:
         windows = sorted({window for window, _ in cases})
         rigs = {window: stack.enter_context(Rig(window, options.source)) for window in windows}

@@ -9,8 +9,6 @@ writer is another process. Budgets: 1 M records/s; 0.01 CPU s per 100 k at 100 k
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -18,12 +16,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
 
-import numpy as np
-
 from agent.loading.loader import Loaded, load
 from agent.reading.counters import CounterReader
 from agent.reading.polling import next_wait_s
 from agent.reading.ring import RingReader
+from bench.machine import environment
 from bench.request import request_packet
 from bpf import syscall
 from bpf.record import RING_STRIDE
@@ -153,20 +150,6 @@ def _write(loaded: Loaded, seconds: float) -> None:
         time.sleep(BURST_S)
 
 
-def environment() -> dict[str, object]:
-    """Where this was measured."""
-    return {
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "ring_bytes": SPEC.ring_bytes,
-        "rate_per_s": RATE,
-    }
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="./dev bench ring", description=__doc__.splitlines()[0])
@@ -177,7 +160,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one (default %(default)s)")
     parser.add_argument("--load-rounds", type=int, default=7, help="rounds of load (default %(default)s)")
     options = parser.parse_args()
-    where = environment()
+    where = environment() | {"ring_bytes": SPEC.ring_bytes, "rate_per_s": RATE}
     with (
         load(SPEC, programs=("oh_bench_pair",), extra_defines=("-DBENCH",)) as loaded,
         RingReader(loaded.maps["oh_ring"], SPEC.ring_bytes) as reader,

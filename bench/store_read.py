@@ -9,13 +9,13 @@ files are in the page cache after the first round, which is left out. Budget: an
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from bench.machine import environment
 from store.embedded import EmbeddedStore
 
 QUESTIONS = {
@@ -62,12 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     until_ns = last_ns(given.directory)
-    environment = {
-        "kernel": platform.release(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-    }
-    print(json.dumps({"environment": environment, "command": sys.argv, "rounds": given.rounds}))
+    print(json.dumps({"environment": environment(), "command": sys.argv, "rounds": given.rounds}))
     for name, question in QUESTIONS.items():
         rounds = [seconds(question, given.directory, until_ns) for _ in range(given.rounds + 1)][1:]
         walls, used = zip(*rounds, strict=True)

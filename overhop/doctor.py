@@ -130,7 +130,9 @@ def _btf(abilities: Abilities) -> Finding:
 
 def _jit(abilities: Abilities) -> Finding:
     if abilities.jit is None:
-        return Finding("BPF JIT", Verdict.NOTE, "unknown", "run doctor as root to see it")
+        is_admin = "CAP_SYS_ADMIN" in abilities.capabilities
+        where = "in the machine's own network namespace" if is_admin else "as root"
+        return Finding("BPF JIT", Verdict.NOTE, "unknown", f"run doctor {where} to see it")
     if abilities.jit:
         return Finding("BPF JIT", Verdict.OK, "on")
     return Finding("BPF JIT", Verdict.WARN, "off: several times slower", "sysctl net.core.bpf_jit_enable=1")

@@ -79,12 +79,12 @@ class Inventory:
     node: str
     nic: tuple[str, ...]
     nic_problem: str
-    """Why it is not known which interface is the NIC."""
+    """Why it is not known which interface is the NIC, or which one is not there."""
     interfaces: tuple[Interface, ...]
     vports: tuple[Vport, ...]
     overlays: tuple[Overlay, ...]
     offloads: Mapping[str, bool]
-    """gro, tso, gso of the NIC."""
+    """gro, tso, gso of the NIC, the first if there are several."""
     nat: Mapping[str, NatRules]
     abilities: Abilities
     agent: RunningAgent | None
@@ -93,6 +93,9 @@ class Inventory:
 def inventory_of(node: str, plan: Plan, nic_problem: str, found: Readings) -> Inventory:
     """Puts together what was read; `plan` is completed."""
     links = found.network.links
+    missing = [name for name in plan.nic if name not in {link.name for link in links}]
+    if missing:
+        nic_problem = f"no such interface: {', '.join(missing)}"
     return Inventory(
         node=node,
         nic=plan.nic,

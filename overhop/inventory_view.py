@@ -33,11 +33,12 @@ def render(inventory: Inventory, width: int) -> RenderableType:
 
 def facts(inventory: Inventory) -> list[str]:
     """Agent, NIC and kernel, a line each."""
-    nic = ", ".join(inventory.nic) or f"not known: {inventory.nic_problem}"
+    nic = ", ".join(inventory.nic) or "not known"
+    problem = f": {inventory.nic_problem}" if inventory.nic_problem else ""
     offloads = [f"{name} {'on' if on else 'off'}" for name, on in inventory.offloads.items()]
     return [
         agent_line(inventory),
-        f"nic    {nic}{f' ({listed(offloads)})' if offloads and inventory.nic else ''}",
+        f"nic    {nic}{f' ({listed(offloads)})' if offloads and inventory.nic else ''}{problem}",
         f"kernel {kernel_line(inventory.abilities)}",
     ]
 

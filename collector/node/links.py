@@ -58,15 +58,18 @@ class Network:
     """Security associations, or None if they could not be read."""
 
 
-def read_network() -> Network:
-    """Ask `ip` and `ethtool`. Raises OSError if `ip` is missing or fails."""
+def read_network(named: str = "") -> Network:
+    """Ask `ip` and `ethtool`; offloads are of the NIC, or of the one that is `named`.
+
+    Raises OSError if `ip` is missing or fails.
+    """
     links = parse_links(_ip_json("-d", "link", "show"))
     nic, reason = guess_nic(links, default_route_devices(_ip_json("route", "show", "default")))
     return Network(
         links=links,
         nic=nic,
         nic_reason=reason,
-        offloads=parse_offloads(_output(["ethtool", "-k", nic])) if nic else {},
+        offloads=parse_offloads(_output(["ethtool", "-k", named or nic])) if named or nic else {},
         ipsec_states=parse_ipsec_states(_output(["ip", "xfrm", "state", "count"])),
     )
 
@@ -162,7 +165,10 @@ def _number(value: object) -> int:
 
 def _ip_json(*arguments: str) -> object:
     command = ["ip", "-j", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except FileNotFoundError as error:
+        raise OSError("ip: not found: install it (apt-get install iproute2)") from error
     if done.returncode != 0:
         raise OSError(f"{' '.join(command)}: {' '.join(done.stderr.split())}")
     parsed: object = json.loads(done.stdout or "[]")

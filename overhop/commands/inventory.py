@@ -44,7 +44,7 @@ def read_inventory(config: "Config") -> "Inventory":
 
     plan, problem = _plan(config)
     abilities = read_abilities(bcc_pythons())
-    found = Readings(read_network(), read_addresses(), read_nat(), abilities, _agent())
+    found = Readings(read_network("".join(plan.nic[:1])), read_addresses(), read_nat(), abilities, _agent())
     return inventory_of(config.node, plan, problem, found)
 
 

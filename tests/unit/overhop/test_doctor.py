@@ -106,6 +106,18 @@ def test_examine_sys_admin_stands_for_bpf_and_perfmon() -> None:
     assert found.verdict is Verdict.OK
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "advice"),
+    [
+        (frozenset({"CAP_SYS_ADMIN"}), "run doctor in the machine's own network namespace to see it"),
+        (frozenset(), "run doctor as root to see it"),
+    ],
+)
+def test_examine_jit_that_is_not_known_says_where_it_is(capabilities: frozenset[str], advice: str) -> None:
+    found = finding("BPF JIT", replace(GOOD, jit=None, capabilities=capabilities))
+    assert found == Finding("BPF JIT", Verdict.NOTE, "unknown", advice)
+
+
 def test_examine_old_kernel_with_clsact_is_ok() -> None:
     old = replace(GOOD, tcx=False, kernel_release="6.1.0", kernel_version=(6, 1))
     assert finding("attach", old) == Finding("attach", Verdict.OK, "clsact (TCX needs 6.6)")

@@ -175,6 +175,12 @@ def test_render_without_agent_nic_and_anything_else() -> None:
     assert lines[-3:] == ["", "overlay", "  none"]
 
 
+def test_inventory_of_a_nic_that_is_not_there_says_so() -> None:
+    found = made(parse_plan("nic: [eth0, eth7]"))
+    assert found.nic_problem == "no such interface: eth7"
+    assert lines_of(found, 80)[2] == "nic    eth0, eth7 (gro on, tso off): no such interface: eth7"
+
+
 def test_as_json_is_json_of_everything() -> None:
     data = json.loads(json.dumps(as_json(made())))
     assert sorted(data) == [

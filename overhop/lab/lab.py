@@ -43,19 +43,6 @@ class Lab:
         """Nodes joined as the CNI does it (fields of Options). Raises ValueError."""
         return cls(Options(cni, nodes, ipv6, offloads, bridge_ageing, mtu))
 
-    @classmethod
-    def vxlan(
-        cls,
-        nodes: int = 2,
-        *,
-        ipv6: bool = False,
-        offloads: bool = True,
-        bridge_ageing: bool = True,
-        mtu: int = 1500,
-    ) -> Self:
-        """Nodes joined by a VXLAN overlay as flannel builds it."""
-        return cls(Options("vxlan", nodes, ipv6, offloads, bridge_ageing, mtu))
-
     def __enter__(self) -> Self:
         netns.require_tools()
         netns.require_bridge_netfilter()

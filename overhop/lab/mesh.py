@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A service mesh in a lab of two nodes: Istio's Bookinfo, each service behind an Envoy of its own.
 
-    with Lab.vxlan(nodes=2) as lab:
+    with Lab.make(nodes=2) as lab:
         mesh = bookinfo(lab)
         lab.external.http(str(mesh.address), mesh.port, path=mesh.path, requests=100).require_ok()
 

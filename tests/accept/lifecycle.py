@@ -46,7 +46,7 @@ def stage() -> Iterator[Stage]:
     """The lab of the hardiness scenarios, and a directory for the agent's files."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="overhop-accept-")))
-        lab = stack.enter_context(Lab.vxlan())
+        lab = stack.enter_context(Lab.make())
         n1, n2 = lab.nodes
         client, quiet, server = n1.pod("client"), n1.pod("quiet"), n2.pod("server")
         server.serve_http(80)

@@ -53,7 +53,7 @@ def test_mesh_sidecar_is_envoy_as_the_user_of_the_rules(mesh: tuple[Lab, Mesh]) 
 
 def test_bookinfo_without_envoy_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERHOP_ENVOY", "/nonexistent/envoy")
-    with Lab.vxlan(nodes=2) as lab:
+    with Lab.make(nodes=2) as lab:
         with pytest.raises(EnvoyMissingError):
             bookinfo(lab)
         assert [node.pods for node in lab.nodes] == [[], []]
@@ -62,7 +62,7 @@ def test_bookinfo_without_envoy_makes_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_bookinfo_whose_sidecar_ends_says_which_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERHOP_ENVOY", "/bin/false")
     with (
-        Lab.vxlan(nodes=2) as lab,
+        Lab.make(nodes=2) as lab,
         pytest.raises(
             LabError, match=r"^sidecar of productpage: ended with exit code 1: it did not say why$"
         ),
@@ -76,7 +76,7 @@ def test_bookinfo_whose_envoy_is_no_program_says_so(monkeypatch: pytest.MonkeyPa
     text.chmod(0o755)
     monkeypatch.setenv("OVERHOP_ENVOY", str(text))
     with (
-        Lab.vxlan(nodes=2) as lab,
+        Lab.make(nodes=2) as lab,
         pytest.raises(
             LabError, match=r"^sidecar of productpage: .*/envoy: Exec format error: is it an Envoy"
         ),

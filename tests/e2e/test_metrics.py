@@ -25,7 +25,7 @@ URL = "http://127.0.0.1:9464/metrics"
 def lab() -> Iterator[Lab]:
     require_root()
     require_commands("ip", "bridge", "iptables", "ethtool")
-    with Lab.vxlan() as lab:
+    with Lab.make() as lab:
         lab.nodes[0].pod("client", namespace="shop")
         lab.nodes[1].pod("server", namespace="shop").serve_http(80)
         yield lab

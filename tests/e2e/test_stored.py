@@ -43,7 +43,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     require_commands("ip", "bridge", "iptables", "ip6tables", "ethtool", "tc")
-    with Lab.vxlan() as lab:
+    with Lab.make() as lab:
         n1, n2 = lab.nodes
         client, server = n1.pod("client"), n2.pod("server", namespace="shop", workload="web")
         server.serve_http(80)

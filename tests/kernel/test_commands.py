@@ -26,7 +26,7 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
     require_commands("ip", "bridge", "iptables", "ip6tables", "ethtool", "setpriv", "unshare", "tc")
-    with Lab.vxlan(nodes=2) as lab:
+    with Lab.make(nodes=2) as lab:
         lab.nodes[0].pod("web", namespace="shop").serve_http(80)
         yield lab.nodes[0]
 

@@ -26,7 +26,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     require_commands("ip", "bridge", "iptables", "ip6tables-save", "setpriv")
-    with Lab.vxlan(nodes=2, ipv6=True) as lab:
+    with Lab.make(nodes=2, ipv6=True) as lab:
         here = lab.nodes[0].pod("here", namespace="shop", workload="web")
         there = lab.nodes[1].pod("there", namespace="shop", workload="web")
         lab.service("web", backends=[here, there], node_port=30080)

@@ -46,7 +46,7 @@ class City:
 
 @pytest.fixture(scope="module")
 def city() -> Iterator[City]:
-    with Lab.vxlan(nodes=2, ipv6=True) as lab:
+    with Lab.make(nodes=2, ipv6=True) as lab:
         yield City(lab)
 
 
@@ -220,7 +220,7 @@ def test_plan_names_pods_of_other_nodes_nodes_services_and_networks(city: City) 
 
 
 def test_kept_plan_follows_pods_and_services_of_all_nodes(tmp_path: Path) -> None:
-    with Lab.vxlan(nodes=2) as lab:
+    with Lab.make(nodes=2) as lab:
         n1, n2 = lab.nodes
         path = tmp_path / "n1.yaml"
         n1.keep_plan(path, {"program": {"window": 200}})
@@ -245,7 +245,7 @@ def test_topology_is_json_with_nodes_and_services(city: City) -> None:
 
 
 def test_offloads_off_no_super_packet_on_any_device() -> None:
-    with Lab.vxlan(nodes=2, offloads=False) as lab:
+    with Lab.make(nodes=2, offloads=False) as lab:
         n1, n2 = lab.nodes
         client, server = n1.pod("client"), n2.pod("server")
         server.serve_http(80)
@@ -256,7 +256,7 @@ def test_offloads_off_no_super_packet_on_any_device() -> None:
 
 
 def test_bridge_without_ageing_shows_packets_to_other_pods() -> None:
-    with Lab.vxlan(nodes=2, bridge_ageing=False) as lab:
+    with Lab.make(nodes=2, bridge_ageing=False) as lab:
         n1, n2 = lab.nodes
         client, server, bystander = n1.pod("client"), n2.pod("server"), n2.pod("bystander")
         server.serve_http(80)
@@ -266,7 +266,7 @@ def test_bridge_without_ageing_shows_packets_to_other_pods() -> None:
 
 
 def test_two_labs_side_by_side_do_not_meet() -> None:
-    with Lab.vxlan() as one, Lab.vxlan() as other:
+    with Lab.make() as one, Lab.make() as other:
         for lab in (one, other):
             lab.nodes[1].pod("server").serve_http(80, body=lab.name)
             lab.nodes[0].pod("client")
@@ -276,7 +276,7 @@ def test_two_labs_side_by_side_do_not_meet() -> None:
 
 
 def test_duplicate_pod_name_is_refused_by_name() -> None:
-    with Lab.vxlan(nodes=2) as lab:
+    with Lab.make(nodes=2) as lab:
         lab.nodes[0].pod("twin")
         with pytest.raises(LabError, match="twin"):
             lab.nodes[1].pod("twin")
@@ -295,7 +295,7 @@ def host_links() -> set[str]:
 
 def test_exit_leaves_nothing() -> None:
     before = host_links()
-    with Lab.vxlan() as lab:
+    with Lab.make() as lab:
         name = lab.name
         server = lab.nodes[0].pod("server")
         server.serve_http(80)
@@ -307,7 +307,7 @@ def test_exit_leaves_nothing() -> None:
 
 
 def fail_in_a_lab(names: list[str]) -> None:
-    with Lab.vxlan() as lab:
+    with Lab.make() as lab:
         names.append(lab.name)
         lab.nodes[0].pod("server").serve_http(80)
         raise ZeroDivisionError
@@ -321,7 +321,7 @@ def test_exception_leaves_nothing_and_passes_through() -> None:
 
 
 def test_process_that_ignores_sigterm_is_killed() -> None:
-    with Lab.vxlan(nodes=1) as lab:
+    with Lab.make(nodes=1) as lab:
         name = lab.name
         script = "trap '' TERM; echo ready; while :; do sleep 1000; done"
         stubborn = lab.nodes[0].popen(("sh", "-c", script), stdout=subprocess.PIPE)
@@ -376,7 +376,7 @@ def test_killed_owner_is_swept_by_the_next_lab() -> None:
         process.kill()
         process.wait(timeout=10)
     assert leftovers(name)
-    with Lab.vxlan(nodes=1):
+    with Lab.make(nodes=1):
         assert leftovers(name) == []
 
 

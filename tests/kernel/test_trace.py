@@ -39,7 +39,7 @@ class Traced:
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     require_commands("ip", "bridge", "iptables")
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab.vxlan(nodes=2))
+        lab = stack.enter_context(Lab.make(nodes=2))
         client = lab.nodes[0].pod("client", namespace="shop")
         server = lab.nodes[1].pod("server", namespace="shop", workload="web")
         server.serve_http(80)

@@ -43,8 +43,8 @@ def invitation(scene: Scene, store: Path) -> Invitation:
 
 def serve(scene: Scene, agents: Sequence[NodeAgent]) -> None:
     """Send requests until Ctrl-C. Raises DemoError once an agent has ended."""
-    load = _start(scene)
     try:
+        load = _start(scene)
         while True:
             Event().wait(_LOOK_S)
             for agent in agents:

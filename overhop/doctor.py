@@ -71,6 +71,8 @@ class RunningAgent:
     looks: tuple[VportLooks, ...] = ()
     store: StoreState | None = None
     """None: it keeps nothing, or did not say."""
+    silence: str = ""
+    """Why it does not answer; empty if it does, or if we may not ask."""
 
 
 def examine(
@@ -267,6 +269,9 @@ def _encryption(network: Network) -> Iterable[Finding]:
 def _agent(agent: RunningAgent | None) -> Iterable[Finding]:
     if agent is None:
         yield Finding("agent", Verdict.NOTE, "none runs in this network namespace", "overhop agent")
+        return
+    if agent.silence:
+        yield Finding("agent", Verdict.WARN, f"pid {agent.pid} does not answer", agent.silence)
         return
     yield Finding("agent", Verdict.OK, f"runs as pid {agent.pid}")
     if agent.store is not None:

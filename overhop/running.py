@@ -27,12 +27,17 @@ class NoAgentError(CommandError):
 def find_running_agent(path: Path | None = None) -> RunningAgent | None:
     """The agent and what went through its vports; None if there is none, or if it cannot be asked."""
     pid = holder_pid()
-    if not pid:
-        return None
+    return asked(pid, path or watch_path()) if pid else None
+
+
+def asked(pid: int, path: Path, patience_s: float = PATIENCE_S) -> RunningAgent:
+    """The agent that holds the lock; one that is stopped, or busy for so long, is said to be silent."""
     try:
-        facts = read_facts(path or watch_path())
+        facts = read_facts(path, patience_s)
     except NoAgentError:
         return RunningAgent(pid)
+    except CommandError as error:
+        return RunningAgent(pid, silence=str(error))
     looks = [VportLooks(vport.name, vport.tls, vport.http2, vport.requests) for vport in facts.vports]
     return RunningAgent(facts.pid, tuple(looks), _store_of(facts))
 
@@ -57,9 +62,9 @@ def watch_path() -> Path:
     return unix_socket.default_path("watch")
 
 
-def read_facts(path: Path) -> AgentFacts:
+def read_facts(path: Path, patience_s: float = PATIENCE_S) -> AgentFacts:
     """Ask once. Raises NoAgentError, CommandError."""
-    for line in _lines(path, "STATUS", PATIENCE_S):
+    for line in _lines(path, "STATUS", patience_s):
         return TypeAdapter(AgentFacts).validate_json(line)
     raise _ended(path)
 
@@ -105,7 +110,7 @@ def _answers(
                 )
             yield line
     except TimeoutError:
-        raise CommandError(f"watch socket {path}: no answer within {connection.gettimeout():.0f} s") from None
+        raise CommandError(f"watch socket {path}: no answer within {connection.gettimeout():.2g} s") from None
     except (BrokenPipeError, ConnectionResetError):
         return
 

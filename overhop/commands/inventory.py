@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from overhop import errors, output
+from overhop.errors import CommandError
 
 if TYPE_CHECKING:
     from agent.plan.model import Plan
@@ -74,13 +75,13 @@ def _plan(config: "Config") -> "tuple[Plan, str]":
 def _agent() -> "RunningAgent | None":
     from agent.lock import holder_pid
     from overhop.inventory import RunningAgent
-    from overhop.running import NoAgentError, read_facts, watch_path
+    from overhop.running import read_facts, watch_path
 
     pid = holder_pid()
     if not pid:
         return None
     try:
         facts = read_facts(watch_path())
-    except NoAgentError:
+    except CommandError:
         return RunningAgent(pid, answers=False)
     return RunningAgent(facts.pid, answers=True, nic=facts.nic, vports=len(facts.vports))

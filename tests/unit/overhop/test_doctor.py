@@ -106,6 +106,13 @@ def test_examine_sys_admin_stands_for_bpf_and_perfmon() -> None:
     assert found.verdict is Verdict.OK
 
 
+def test_examine_agent_that_does_not_answer_is_a_warning() -> None:
+    found = finding("agent", agent=RunningAgent(812, silence="watch socket /run/w: no answer within 10 s"))
+    assert found == Finding(
+        "agent", Verdict.WARN, "pid 812 does not answer", "watch socket /run/w: no answer within 10 s"
+    )
+
+
 @pytest.mark.parametrize(
     ("capabilities", "advice"),
     [

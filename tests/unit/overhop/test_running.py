@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import select
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from agent.naming.names import Row
 from agent.sockets.watch import AgentFacts, VportFacts, WatchServer
 from bpf.record import RECORD, Kind
 from overhop.errors import CommandError
-from overhop.running import NoAgentError, read_facts, views
+from overhop.running import NoAgentError, asked, read_facts, views
 
 FACTS = AgentFacts(812, ("eth0",), (VportFacts("veth1", 3, 0, 97),), dict.fromkeys(
     ("slot_busy", "overwritten", "slot_busy_second", "ring_full", "scratch_busy"), 0
@@ -107,3 +108,15 @@ def test_views_without_an_agent_say_what_to_do(path: Path) -> None:
 def test_views_of_slow_hops_have_no_others(agent: Agent, path: Path) -> None:
     first, second = islice(views(path, 0.1, 5.0), 2)
     assert {row.p50_us for row in (*first.rows, *second.rows)} == {8.0}
+
+
+def test_asked_agent_that_is_stopped_is_silent_with_the_reason(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        found = asked(812, path, patience_s=0.1)
+    assert (found.pid, found.silence) == (812, f"watch socket {path}: no answer within 0.1 s")
+
+
+def test_asked_agent_without_a_socket_is_only_running(path: Path) -> None:
+    assert asked(812, path).silence == ""

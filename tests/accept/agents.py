@@ -208,6 +208,12 @@ class AgentProcess:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def peak_rss_mb(self) -> float:
+        """The most that it ever had resident, in MB (10^6 bytes)."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        (kib,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(kib) * 1024 / 1e6
+
     def cpu_s(self) -> float:
         """User and system time so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent costs its node (design §14): memory, CPU per hop and at rest, time to the first hop."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from agent.loading.cache import DIRECTORY_VARIABLE
 from overhop.lab import HttpResult
+from overhop.running import views
 from tests.accept.agents import AgentProcess
 from tests.accept.lifecycle import Stage
 from tests.accept.verdict import Verdict, until
@@ -34,6 +37,9 @@ def budgets(place: Stage, requests: int) -> Verdict:
         verdict.numbers["requests_per_s"] = round(requests / result.elapsed_s)
         verdict.at_most("cpu_s_per_100k_beyond_idle", used_s / hops * 1e5, CPU_PER_100K_MAX_S)
         verdict.at_most("rss_mb_after", agent.rss_mb(), RSS_MAX_MB)
+        with watching(agent):
+            send(place, requests)
+        verdict.at_most("rss_mb_peak_watched", agent.peak_rss_mb(), RSS_MAX_MB)
         agent.terminate()
     first_hop(verdict, place)
     return verdict
@@ -42,6 +48,16 @@ def budgets(place: Stage, requests: int) -> Verdict:
 def send(place: Stage, requests: int) -> HttpResult:
     """Requests from 16 connections, all answered."""
     return place.client.http(place.server, requests=requests, connections=16, timeout_s=300.0).require_ok()
+
+
+@contextmanager
+def watching(agent: AgentProcess) -> Iterator[None]:
+    """Somebody looks at the hops of the next 20 s, as `overhop hops` does: that is many at once."""
+    with closing(views(agent.socket("watch"), 20.0)) as found:
+        seen = threading.Thread(target=lambda: next(found))
+        seen.start()
+        yield
+        seen.join()
 
 
 def cpu_share(agent: AgentProcess, seconds: float) -> float:

@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m overhop`."""
+"""`python -m overhop`, and what the command `overhop` calls."""
 
+import signal
 import sys
 
-from overhop.cli import main
+
+def main() -> int:
+    """Run one command; its exit code. Ctrl-C while Python still loads it ends it without a word."""
+    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heard:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from overhop import cli
+
+    if is_heard:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,6 +16,7 @@ from overhop.text import counted, printable
 DONE = 0
 FAILED = 1
 USAGE = 2
+INTERRUPTED = 130
 OUR_ROOMS = frozenset({"overhop", "insight", "agent", "store", "bpf", "collector"})
 
 
@@ -76,7 +77,7 @@ def explain(error: BaseException) -> Failure | None:
     if isinstance(error, TyperException):
         return Failure((_usage_line(error),), USAGE if error.exit_code == USAGE else FAILED)
     if isinstance(error, (KeyboardInterrupt, Abort)):
-        return Failure(("interrupted",), FAILED)
+        return Failure(("interrupted",), INTERRUPTED)
     if _is_ours(error):
         return Failure((one_line(str(error)),), FAILED, tuple(getattr(error, "detail", ())))
     if isinstance(error, OSError):

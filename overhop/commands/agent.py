@@ -20,15 +20,19 @@ class AgentOptions:
 
 
 class _Stop:
-    """True once SIGTERM or SIGINT came, or the time since the first question is over."""
+    """True once SIGTERM, SIGINT or SIGHUP came, or the time since the first question is over.
+
+    A terminal that is closed ends the agent in order, unless it was started with nohup.
+    """
 
     def __init__(self, duration_s: float | None) -> None:
         self.asked = False
         """A signal came."""
         self._duration_s = duration_s
         self._deadline_s: float | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._ask)
 
     def _ask(self, _number: int, _frame: object) -> None:
         self.asked = True

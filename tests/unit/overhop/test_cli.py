@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +89,20 @@ def test_module_closed_pipe_is_quiet() -> None:
         ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr == ""
+
+
+def test_module_ctrl_c_while_it_loads_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    done = subprocess.run(
+        [sys.executable, "-m", "overhop", "--version"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_doctor_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:

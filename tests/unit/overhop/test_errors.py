@@ -59,6 +59,10 @@ def test_explain_os_error_with_a_message_of_ours_stands() -> None:
     assert explain(OSError("ip link: no such device")) == Failure(("ip link: no such device",), 1)
 
 
+def test_explain_ctrl_c_is_code_130() -> None:
+    assert explain(KeyboardInterrupt()) == Failure(("interrupted",), 130)
+
+
 def test_explain_defect_is_none() -> None:
     assert explain(KeyError("x")) is None
 

@@ -346,6 +346,8 @@ def demo(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. The only place where exceptions become text."""
     edge = Edge()
+    if sys.stderr is None:  # closed by who called us, who does not want to hear of anything
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  until the end
     if sys.stdout is None:  # closed by who called us: the next file that is opened would be written to
         return errors.report(errors.CommandError("standard output is closed"), debug=False)
     if isinstance(sys.stdout, TextIOWrapper):

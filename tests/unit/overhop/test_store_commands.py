@@ -252,6 +252,12 @@ def test_closed_standard_output_is_one_line(store: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "overhop: standard output is closed\n")
 
 
+def test_closed_standard_error_is_no_defect(store: Path) -> None:
+    command = f"{sys.executable} -m overhop hops --store {store} --json 2>&-"
+    done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["series"] == 1
+
+
 @pytest.mark.parametrize(
     ("words", "number", "expected"),
     [

@@ -33,16 +33,16 @@ _ANY_ADDRESS = bytes(16)
 class Datapath:
     """One set of programs and maps, and where they are attached.
 
-    Raises LoaderError when made (LoadStopped if `stop()` turned true). `clock_tai_ns` is the offset of
-    CLOCK_TAI to real time in ns.
+    `programs` gives those of `spec` and is asked when all else is there; it may raise LoaderError.
+    `clock_tai_ns` is the offset of CLOCK_TAI to real time in ns.
     """
 
     def __init__(
         self,
         spec: ProgramSpec,
+        programs: Callable[[], Loaded],
         mode: Mode = "auto",
         clock_tai_ns: int = 0,
-        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.spec = spec
         self.swapped = 0
@@ -53,7 +53,7 @@ class Datapath:
         self._vports: dict[int, VportPlan] = {}
         self._failed: dict[Hook, AttachError] = {}
         self._before: dict[str, int] = dict.fromkeys(NAMES, 0)
-        self._loaded = self.load(spec, stop)
+        self._loaded = self._with_parameters(programs())
         self._ring = RingReader(self._loaded.maps["oh_ring"], spec.ring_bytes)
 
     @property
@@ -143,9 +143,7 @@ class Datapath:
 
         Raises LoaderError; LoadStopped soon after `stop()` turned true.
         """
-        loaded = load(spec, cache=ProgramCache.of_this_machine(), stop=stop)
-        syscall.map_update(loaded.maps["oh_params"], _u32(0), self._clock_tai_ns.to_bytes(8, "little"))
-        return loaded
+        return self._with_parameters(load(spec, cache=ProgramCache.of_this_machine(), stop=stop))
 
     def swap(self, spec: ProgramSpec, loaded: Loaded) -> Records:
         """Exchange the programs in place for `loaded` (load() of `spec`); returns the rest of the old ring.
@@ -183,6 +181,10 @@ class Datapath:
         self.detach_all()
         self._ring.close()
         self._loaded.close()
+
+    def _with_parameters(self, loaded: Loaded) -> Loaded:
+        syscall.map_update(loaded.maps["oh_params"], _u32(0), self._clock_tai_ns.to_bytes(8, "little"))
+        return loaded
 
     def _attach(self, hook: Hook, link: Link) -> None:
         program = self._loaded.programs[hook.point.program]

@@ -20,12 +20,10 @@ from agent.hooks.points import wanted
 from agent.hooks.sweep import sweep
 from agent.hops.intake import Intake
 from agent.hops.totals import HopTotals
-from agent.lock import AgentLock
 from agent.metrics.source import MetricsSource, open_metrics
-from agent.network.discover import DiscoveryError, completed
-from agent.network.links import LinkWatch, links
+from agent.network.discover import DiscoveryError
+from agent.network.links import links
 from agent.plan.changes import PlanChanges
-from agent.plan.file import PlanFile
 from agent.plan.model import Plan
 from agent.reading.polling import LEAST_S, next_wait_s
 from agent.reading.ring import Records
@@ -33,6 +31,7 @@ from agent.reading.slots import SlotsLockedError
 from agent.sockets import unix_socket
 from agent.sockets.record import Recorder, RecordingHeader, RecordServer
 from agent.sockets.watch import AgentFacts, VportFacts, WatchServer
+from agent.starting import Start
 from agent.storing.chronicle import Chronicle
 from agent.storing.output import Output
 from agent.storing.store import StoreOutput
@@ -73,22 +72,24 @@ class Agent:
     """One node's agent in the network namespace of the calling thread.
 
     `stop` is asked while the programs are loaded: once it is true LoadStopped is raised within a second.
+    `start`: what was begun already (with the same plan and NIC); it is the agent's from now on.
     Raises AlreadyRunning, PlanError, DiscoveryError, StoreError, LoaderError, AttachError, OSError when made;
     then nothing of it is left. As a context manager it takes its programs away at the end.
     """
 
-    def __init__(self, config: AgentConfig, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        stop: Callable[[], bool] = lambda: False,
+        start: Start | None = None,
+    ) -> None:
         self.config = config
         self._open = ExitStack()
         with self._open as stack:
-            lock = AgentLock()
-            stack.callback(lock.close)
-            for removed in sweep(lock):
+            start = stack.enter_context(start or Start(config.plan_path, config.nic, stop))
+            for removed in sweep(start.lock):
                 _log.warning("removed what a killed agent left", extra={"what": removed})
-            plan_file = PlanFile(config.plan_path) if config.plan_path else None
-            watch = stack.enter_context(LinkWatch())
-            base = plan_file.plan if plan_file is not None else _plan_without_file(config)
-            plan = completed(base, links())
+            plan = start.plan
             _require_nics(plan)
             self._clock = Clock()
             self._chronicle = Chronicle()
@@ -100,7 +101,7 @@ class Agent:
             if self._output is not None:
                 stack.callback(lambda output: output.close(time.monotonic_ns()), self._output)
             tai_ns = self._clock.offset.tai_offset_ns
-            self.datapath = Datapath(plan.spec(), config.mode, tai_ns, stop)
+            self.datapath = Datapath(plan.spec(), start.programs, config.mode, tai_ns)
             stack.callback(self.datapath.close)
             self._recorder = Recorder(self._recording_header)
             stack.callback(self._recorder.close)
@@ -120,10 +121,12 @@ class Agent:
             self._wait_s, self._last_read_ns = LEAST_S, time.monotonic_ns()
             self._is_running = self._is_called = False
             self._next_sockets_ns = self._next_plan_look_ns = self._next_check_ns = 0
-            self._plan_changes = PlanChanges(plan_file, self.datapath.load, self._chronicle.plan_refused)
+            self._plan_changes = PlanChanges(
+                start.plan_file, self.datapath.load, self._chronicle.plan_refused
+            )
             stack.callback(self._plan_changes.close)
-            self._following = Following(watch, self.datapath, self._chronicle, self._intake)
-            self._following.use(base, plan)
+            self._following = Following(start.watch, self.datapath, self._chronicle, self._intake)
+            self._following.use(start.base, plan)
             while not self._following.is_settled:
                 self._follow_links(None)
             self._say_start()
@@ -288,10 +291,6 @@ class Agent:
                 "source": source_digest(),
             },
         )
-
-
-def _plan_without_file(config: AgentConfig) -> Plan:
-    return Plan(nic=(config.nic,)) if config.nic else Plan()
 
 
 def _require_nics(plan: Plan) -> None:

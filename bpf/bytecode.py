@@ -7,13 +7,11 @@ in `Bytecode.maps`.
 
 import ctypes
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from bpf import syscall
 from bpf.attr import MapCreateAttr, ProgLoadAttr
@@ -24,7 +22,8 @@ LOG_LEVEL_STATS: Final = 4
 _NAME_BYTES: Final = 15
 _LD_IMM64: Final = 0x18
 _PSEUDO_MAP_FD: Final = 1
-_INSN: Final = np.dtype([("opcode", "u1"), ("registers", "u1"), ("offset", "<i2"), ("immediate", "<i4")])
+_IMMEDIATE: Final = struct.Struct("<i")  # behind u8 opcode, u8 registers, i16 offset
+_IMMEDIATE_AT: Final = 4
 
 Log = ctypes.Array[ctypes.c_char]
 
@@ -56,25 +55,20 @@ def with_map_numbers(code: bytes, descriptors: Sequence[int]) -> bytes:
 
     Raises ValueError for a descriptor that is not there, and for anything else that only this boot knows.
     """
-    insns = _writable(code)
-    where = _map_loads(insns)
     known = {descriptor: number for number, descriptor in enumerate(descriptors)}
-    unknown = set(insns["immediate"][where].tolist()) - known.keys()
+    unknown = {each for _, each in _map_loads(code)} - known.keys()
     if unknown:
         raise ValueError(f"bytecode: map descriptors {sorted(unknown)} are of no map")
-    insns["immediate"][where] = [known[fd] for fd in insns["immediate"][where].tolist()]
-    return insns.tobytes()
+    return _with_immediates(code, known)
 
 
 def with_descriptors(code: bytes, descriptors: Sequence[int]) -> bytes:
     """The reverse of with_map_numbers(). Raises ValueError for a number beyond the maps."""
-    insns = _writable(code)
-    where = _map_loads(insns)
-    numbers = insns["immediate"][where]
-    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(descriptors):
-        raise ValueError(f"bytecode: map number {numbers.max()} of {len(descriptors)} maps")
-    insns["immediate"][where] = np.asarray(descriptors, "<i4")[numbers]
-    return insns.tobytes()
+    known = dict(enumerate(descriptors))
+    for _, number in _map_loads(code):
+        if number not in known:
+            raise ValueError(f"bytecode: map number {number} of {len(descriptors)} maps")
+    return _with_immediates(code, known)
 
 
 @contextmanager
@@ -128,16 +122,24 @@ def _kernel_name(name: str) -> bytes:
     return name.encode()[:_NAME_BYTES]
 
 
-def _writable(code: bytes) -> NDArray[np.void]:
+def _with_immediates(code: bytes, known: Mapping[int, int]) -> bytes:
+    insns = bytearray(code)
+    for at, immediate in _map_loads(code):
+        _IMMEDIATE.pack_into(insns, at, known[immediate])
+    return bytes(insns)
+
+
+def _map_loads(code: bytes) -> list[tuple[int, int]]:
+    """Where a map is named, and its name. The second half of such an instruction has opcode 0."""
     if len(code) % INSN_BYTES:
         raise ValueError(f"bytecode: {len(code)} bytes are no whole instructions")
-    return np.frombuffer(code, _INSN).copy()
-
-
-def _map_loads(insns: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Where a map is named. The second half of such an instruction has opcode 0 and is not taken for one."""
-    pseudo = np.where(insns["opcode"] == _LD_IMM64, insns["registers"] >> 4, 0)
-    if (pseudo > _PSEUDO_MAP_FD).any():
-        raise ValueError(f"bytecode: 64-bit load of kind {pseudo.max()} is none of a map")
-    found: NDArray[np.bool_] = pseudo == _PSEUDO_MAP_FD
+    found = []
+    for at in range(0, len(code), INSN_BYTES):
+        if code[at] != _LD_IMM64:
+            continue
+        pseudo = code[at + 1] >> 4
+        if pseudo > _PSEUDO_MAP_FD:
+            raise ValueError(f"bytecode: 64-bit load of kind {pseudo} is none of a map")
+        if pseudo == _PSEUDO_MAP_FD:
+            found.append((at + _IMMEDIATE_AT, _IMMEDIATE.unpack_from(code, at + _IMMEDIATE_AT)[0]))
     return found

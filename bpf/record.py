@@ -9,6 +9,8 @@ from ipaddress import IPv6Address
 
 import numpy as np
 
+from bpf.point import Point as Point  # noqa: PLC0414  re-exported: a number of records and slots
+
 RECORD = np.dtype(
     [
         ("second_ns", "<u8"),
@@ -58,25 +60,6 @@ WAY_EMPTY = 0
 WAY_LOCKED = 1
 WAY_TAKEN = 1 << 63
 EXPIRY_NS = 2_000_000_000
-
-
-class Point(IntEnum):
-    """Tracing points, in the numbers of the C file."""
-
-    NIC_IN = 0
-    VPORT_IN = 1
-    NIC_OUT = 2
-    VPORT_OUT = 3
-
-    @property
-    def label(self) -> str:
-        """As people and docs write it."""
-        return self.name.lower().replace("_", "-")
-
-    @property
-    def program(self) -> str:
-        """Name of the program of this point, also its name in the kernel."""
-        return f"oh_{self.name.lower()}"
 
 
 class Kind(IntEnum):

@@ -37,7 +37,7 @@ from agent.loading.errors import (
 )
 from agent.loading.loaded import Loaded, bytecode_of, load_bytecode
 from bpf import spec as bpf_spec
-from bpf.record import Point
+from bpf.point import Point
 
 __all__ = [
     "CompileError",

@@ -4,10 +4,15 @@
 import signal
 import time
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import overhop
 from overhop import errors, output
 from overhop.config import Config
+
+if TYPE_CHECKING:
+    from agent.runtime import AgentConfig
+    from agent.starting import Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +50,44 @@ class _Stop:
 
 def do_agent(options: AgentOptions) -> int:
     """Run until a signal or the duration; then detach and say the totals."""
-    from agent.ending import report
-    from agent.hops.first_hops import FirstHops
     from agent.loading.loader import LoadStopped
-    from agent.runtime import Agent, AgentConfig
+    from agent.starting import Start
 
-    settings = options.config
-    plan = None if settings.agent.plan is None else str(settings.agent.plan)
-    listen = settings.metrics.listen
-    first_hops = FirstHops() if options.as_json else None
-    take = None if first_hops is None else first_hops.take
+    agent_section = options.config.agent
+    plan = None if agent_section.plan is None else str(agent_section.plan)
     stop = _Stop(
         options.duration_s
     )  # before anything is attached: a signal meanwhile must not leave it there
-    config = AgentConfig(
-        plan_path=plan,
+    try:
+        with Start(plan, agent_section.nic, lambda: stop.asked) as start:
+            _trace(options, start, stop)
+    except LoadStopped:
+        pass  # nothing was attached, nothing counted
+    return errors.DONE
+
+
+def _trace(options: AgentOptions, start: "Start", stop: _Stop) -> None:
+    """The compiler is at work meanwhile: now is the time to import what takes long."""
+    from agent.ending import report
+    from agent.hops.first_hops import FirstHops
+    from agent.runtime import Agent
+
+    first_hops = FirstHops() if options.as_json else None
+    take = None if first_hops is None else first_hops.take
+    with Agent(_agent_config(options.config), start=start) as agent:
+        agent.run(stop, take)
+        totals = report(agent.finish(take))
+    if first_hops is not None:
+        hops = {kind: asdict(found) for kind, found in first_hops.by_kind().items()}
+        output.show_json(totals | {"hops": hops})
+
+
+def _agent_config(settings: Config) -> "AgentConfig":
+    from agent.runtime import AgentConfig
+
+    listen = settings.metrics.listen
+    return AgentConfig(
+        plan_path=None if settings.agent.plan is None else str(settings.agent.plan),
         nic=settings.agent.nic,
         mode=settings.agent.attach,
         node=settings.node,
@@ -68,14 +96,3 @@ def do_agent(options: AgentOptions) -> int:
         metrics=None if listen is None else (listen.host, listen.port),
         version=overhop.__version__,
     )
-    try:
-        agent = Agent(config, stop=lambda: stop.asked)
-    except LoadStopped:
-        return errors.DONE  # nothing was attached, nothing counted
-    with agent:
-        agent.run(stop, take)
-        totals = report(agent.finish(take))
-    if first_hops is not None:
-        hops = {kind: asdict(found) for kind, found in first_hops.by_kind().items()}
-        output.show_json(totals | {"hops": hops})
-    return errors.DONE

@@ -10,6 +10,7 @@ import pytest
 from agent.datapath import Datapath
 from agent.following import Following
 from agent.hops.intake import Intake
+from agent.loading.loader import load
 from agent.naming.names import COLUMNS
 from agent.network.links import LinkWatch
 from agent.plan.model import Plan
@@ -31,7 +32,7 @@ def intake() -> Intake:
 @pytest.fixture
 def following(wire: Wire, intake: Intake) -> Iterator[Following]:
     """Follows the test's namespace, and has nothing left to do."""
-    with LinkWatch() as watch, closing(Datapath(ProgramSpec())) as datapath:
+    with LinkWatch() as watch, closing(Datapath(ProgramSpec(), lambda: load(ProgramSpec()))) as datapath:
         found = Following(watch, datapath, Chronicle(), intake)
         plan = Plan(nic=(wire.link.name,), vports=())
         found.use(plan, plan)

@@ -17,14 +17,6 @@ import typer
 
 import overhop
 from overhop import config, errors, logs, sources
-from overhop.commands.agent import AgentOptions, do_agent
-from overhop.commands.clean import CleanOptions, do_clean
-from overhop.commands.config import ConfigCheckOptions, do_config_check
-from overhop.commands.demo import DemoOptions, do_demo
-from overhop.commands.doctor import DoctorOptions, do_doctor
-from overhop.commands.hops import Filter, HopsOptions, do_hops
-from overhop.commands.inventory import InventoryOptions, do_inventory
-from overhop.commands.trace import TraceOptions, do_trace
 
 app = typer.Typer(
     name="overhop",
@@ -140,6 +132,8 @@ def agent(
 
     Its NIC and its pods' interfaces, as a plan says or as they are found.
     """
+    from overhop.commands.agent import AgentOptions, do_agent
+
     options = {
         "--plan": plan,
         "--nic": nic,
@@ -169,6 +163,8 @@ def config_check(
 
     And with the plan that it names; if nothing is, what applies and where each value is from.
     """
+    from overhop.commands.config import ConfigCheckOptions, do_config_check
+
     return do_config_check(ConfigCheckOptions(lambda: configured(context, file), as_json=as_json))
 
 
@@ -228,6 +224,8 @@ def hops(
 
     Live: of the agent that runs here; with --since, --until or --store out of the store.
     """
+    from overhop.commands.hops import Filter, HopsOptions, do_hops
+
     is_stored = any(given is not None for given in (since, until, store))
     options = HopsOptions(
         once=once,
@@ -262,6 +260,8 @@ def trace(
 
     Its hops on every node, out of the store.
     """
+    from overhop.commands.trace import TraceOptions, do_trace
+
     return do_trace(TraceOptions(trace_id, _store_path(context, config_file, store), wait_s, as_json))
 
 
@@ -278,6 +278,8 @@ def inventory(
 
     Interfaces, pods, overlay, NAT rules, kernel, agent.
     """
+    from overhop.commands.inventory import InventoryOptions, do_inventory
+
     options = {"--plan": plan, "--nic": nic, "--node": node}
     return do_inventory(InventoryOptions(lambda: configured(context, config_file, options).config, as_json))
 
@@ -285,6 +287,8 @@ def inventory(
 @app.command()
 def doctor(as_json: JsonFlag = False) -> int:
     """Tell what this node can do, and what to do about the rest."""
+    from overhop.commands.doctor import DoctorOptions, do_doctor
+
     return do_doctor(DoctorOptions(as_json=as_json))
 
 
@@ -294,6 +298,8 @@ def clean(as_json: JsonFlag = False) -> int:
 
     Refuses while an agent runs in this network namespace. Touches nothing that is not overhop's.
     """
+    from overhop.commands.clean import CleanOptions, do_clean
+
     return do_clean(CleanOptions(as_json=as_json))
 
 
@@ -340,6 +346,8 @@ def demo(
 
     Two nodes with pods and an overlay, in network namespaces of their own. Needs root, leaves nothing.
     """
+    from overhop.commands.demo import DemoOptions, do_demo
+
     return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, store, serve, as_json))
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import overhop
-from overhop import errors, output
+from overhop import errors
 from overhop.config import Config
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def _trace(options: AgentOptions, start: "Start", stop: _Stop) -> None:
         agent.run(stop, take)
         totals = report(agent.finish(take))
     if first_hops is not None:
+        from overhop import output  # with rich, 3 MB that nobody else here needs
+
         hops = {kind: asdict(found) for kind, found in first_hops.by_kind().items()}
         output.show_json(totals | {"hops": hops})
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.clock import kernel_clock
 from agent.loading.loader import Loaded, load
 from agent.reading.ring import RingReader
 from bpf import syscall
@@ -37,19 +38,13 @@ def first_wait_ns(loaded: Loaded, envelope: Envelope, tstamp: int) -> int:
     packet = bytes(envelope.fill(flow, REQUEST))
     context = bytearray(192)
     struct.pack_into("<Q", context, TSTAMP_AT, tstamp)
-    syscall.map_update(loaded.maps["oh_params"], bytes(4), struct.pack("<Q", _tai_offset_ns()))
+    syscall.map_update(loaded.maps["oh_params"], bytes(4), struct.pack("<Q", kernel_clock().tai_offset_ns))
     with RingReader(loaded.maps["oh_ring"], SPEC.ring_bytes) as ring:
         syscall.prog_test_run(loaded.programs["oh_nic_in"], packet, context=bytes(context))
         syscall.prog_test_run(loaded.programs["oh_vport_out"], packet)
         records = ring.read()
     assert len(records) == 1
     return int(records["first_wait_ns"][0])
-
-
-def _tai_offset_ns() -> int:
-    """TAI minus real time in ns: whole seconds."""
-    ahead_ns = time.clock_gettime_ns(time.CLOCK_TAI) - time.time_ns()
-    return round(ahead_ns / 1e9) * 1_000_000_000
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["v4", "v6"])

@@ -50,8 +50,9 @@ def first_wait_ns(loaded: Loaded, envelope: Envelope, tstamp: int) -> int:
 @pytest.mark.parametrize("family", [0, 1], ids=["v4", "v6"])
 @pytest.mark.parametrize("ago_ns", [1 * MS, 300 * MS])
 def test_first_wait_of_a_receive_stamp_is_its_age(loaded: Loaded, family: int, ago_ns: int) -> None:
+    envelope = envelopes()[family]  # the corpus takes seconds, once
     begin_ns = time.time_ns()
-    wait_ns = first_wait_ns(loaded, envelopes()[family], begin_ns - ago_ns)
+    wait_ns = first_wait_ns(loaded, envelope, begin_ns - ago_ns)
     assert ago_ns <= wait_ns <= ago_ns + time.time_ns() - begin_ns
 
 

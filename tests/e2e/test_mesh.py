@@ -64,7 +64,7 @@ def test_bookinfo_whose_sidecar_ends_says_which_and_how(monkeypatch: pytest.Monk
     with (
         Lab.make(nodes=2) as lab,
         pytest.raises(
-            LabError, match=r"^sidecar of productpage: ended with exit code 1: it did not say why$"
+            LabError, match=r"^sidecar of productpage: /bin/false ended with exit code 1: it did not say why$"
         ),
     ):
         bookinfo(lab)

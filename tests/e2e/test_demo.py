@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -28,6 +28,8 @@ AGENTS_START_S = 120.0
 class Demo:
     """`overhop demo` in a session of its own, with a directory for its files."""
 
+    started: ClassVar[list["Demo"]] = []
+
     def __init__(self, files: Path, *arguments: str) -> None:
         self.files = files
         self.process = subprocess.Popen(
@@ -39,6 +41,7 @@ class Demo:
             text=True,
             start_new_session=True,
         )
+        self.started.append(self)
 
     def lab(self) -> str:
         """Name of the lab; empty if there is none yet, or none any more."""
@@ -82,6 +85,11 @@ def files(tmp_path: Path) -> Iterator[Path]:
     require_root()
     require_commands("ip", "bridge", "iptables", "ip6tables", "ethtool")
     yield tmp_path
+    while Demo.started:
+        demo = Demo.started.pop()
+        if demo.process.returncode is None:  # the test failed before its end
+            demo.process.terminate()
+            demo.end()
     sweep()
 
 

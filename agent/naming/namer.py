@@ -16,7 +16,7 @@ from agent.plan.model import Plan
 from agent.plan.names import Address
 from bpf.record import ContextKind, Encap, Kind
 
-MAX_NAMES = 20_000
+MAX_NAMES = 10_000
 """Then they are numbered anew."""
 CHUNK = 4096
 """Records named at once: what is needed for them stays in the cache."""

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,8 @@ COLUMNS = (
 Row = tuple[str, ...]
 """One text per column of COLUMNS."""
 
-_IN_SERIES = tuple(COLUMNS.index(column) for column in SERIES)
+_NO_NUMBER = np.uint32(0xFFFF_FFFF)
+_series = itemgetter(*(COLUMNS.index(column) for column in SERIES))
 
 
 class Names:
@@ -43,9 +45,11 @@ class Names:
         """The series, by number: texts in the order of store.schema.SERIES."""
         self._codes: dict[Row, int] = {}
         self._series: dict[Row, int] = {}
+        self._series_of: list[int] = []
+        """Of each code the number of its series."""
         self._texts: tuple[dict[str, int], ...] = tuple({} for _ in COLUMNS)
-        self._numbers = np.zeros((64, len(COLUMNS) + 1), np.uint32)
-        """Of each code the number of its text in each column, and of its series."""
+        self._numbers = np.full((64, len(COLUMNS)), _NO_NUMBER, np.uint32)
+        """Of each code that was in labels() the number of its text in each column: few ever are."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -55,34 +59,47 @@ class Names:
         code = self._codes.setdefault(row, len(self.rows))
         if code == len(self.rows):
             self.rows.append(row)
-            if code == len(self._numbers):
-                self._numbers = np.concatenate([self._numbers, np.zeros_like(self._numbers)])
-            texts = (known.setdefault(text, len(known)) for known, text in zip(self._texts, row, strict=True))
-            self._numbers[code] = (*texts, self._series_number(tuple(row[at] for at in _IN_SERIES)))
+            self._series_of.append(self._series_number(_series(row)))
         return code
 
     def series_of(self, codes: Codes) -> Codes:
         """The number of the series of each code."""
-        found: Codes = self._numbers[codes, -1].astype(np.intp)
-        return found
+        return np.array([self._series_of[code] for code in codes.tolist()], np.intp)
 
     def labels(self, codes: Codes) -> dict[str, Labels]:
         """The columns COLUMNS for records of these codes; their values are those that occur."""
-        found = {}
-        for at, column in enumerate(COLUMNS):
-            numbers = self._numbers[codes, at]
-            present = np.flatnonzero(np.bincount(numbers))
-            new_numbers = np.zeros(len(self._texts[at]), np.uint32)
-            new_numbers[present] = np.arange(len(present))
-            texts = [*self._texts[at]]
-            found[column] = Labels([texts[number] for number in present.tolist()], new_numbers[numbers])
-        return found
+        present = np.flatnonzero(np.bincount(codes))
+        group_of = np.zeros(len(self.rows), np.intp)
+        group_of[present] = np.arange(len(present))
+        groups = group_of.take(codes)
+        self._number_texts(present)
+        columns = self._numbers[present].T
+        return {
+            column: _labels([*texts], of_group).take(groups)
+            for column, texts, of_group in zip(COLUMNS, self._texts, columns, strict=True)
+        }
+
+    def _number_texts(self, codes: Codes) -> None:
+        if len(self._numbers) < len(self.rows):
+            more = np.full((len(self.rows), len(COLUMNS)), _NO_NUMBER, np.uint32)
+            self._numbers = np.concatenate([self._numbers, more])
+        for code in codes[self._numbers[codes, 0] == _NO_NUMBER].tolist():
+            pairs = zip(self._texts, self.rows[code], strict=True)
+            self._numbers[code] = [known.setdefault(text, len(known)) for known, text in pairs]
 
     def _series_number(self, series: Row) -> int:
         number = self._series.setdefault(series, len(self.series))
         if number == len(self.series):
             self.series.append(series)
         return number
+
+
+def _labels(texts: Sequence[str], numbers: Codes) -> Labels:
+    """Rows with the texts of these numbers; the values are those that occur."""
+    present = np.flatnonzero(np.bincount(numbers))
+    new_numbers = np.zeros(len(texts), np.uint32)
+    new_numbers[present] = np.arange(len(present))
+    return Labels([texts[number] for number in present.tolist()], new_numbers.take(numbers))
 
 
 def labels(named: Sequence[tuple[Names, Codes]]) -> dict[str, Labels]:

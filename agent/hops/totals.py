@@ -27,12 +27,13 @@ BUCKETS = len(BORDERS_NS) + 1
 MAX_PAIRS = 200
 OTHER = "other"
 
-GATHERED = 16_384
-"""Records that wait to be counted, 13 bytes each: a call of numpy costs as much for one as for hundreds."""
-
 _KIND, _ENCAP, _CONTEXT = (COLUMNS.index(name) for name in ("kind", "encap", "context"))
 _SOURCE = COLUMNS.index("src_ns"), COLUMNS.index("src_workload")
 _DESTINATION = COLUMNS.index("dst_ns"), COLUMNS.index("dst_workload")
+
+_RETRANSMIT = np.uint8(Quality.RETRANSMIT)
+_ONE = np.int64(1)
+"""Of the array's own type: with any other one ufunc.at is 30 times slower."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -71,25 +72,27 @@ class HopTotals:
         self._sum_ns = np.zeros(0, np.int64)
         self._again = np.zeros(0, np.int64)
         self._names: Names | None = None
-        self._row_of = np.zeros(0, np.int64)
-        """Where the counts of each code's place begin."""
-        self._waiting: list[tuple[Codes, npt.NDArray[np.uint32], npt.NDArray[np.uint8]]] = []
-        self._waiting_records = 0
+        self._place_of = np.zeros(0, np.int64)
+        """Of each code."""
 
     def add(self, records: Records, codes: Codes, names: Names) -> None:
-        """Count records that `names` calls by `codes`; `codes` must not change afterwards."""
+        """Count records that `names` calls by `codes`."""
         if names is not self._names:
-            self._count()
-            self._names, self._row_of = names, self._row_of[:0]
-        latencies, qualities = (np.ascontiguousarray(records[name]) for name in ("latency_ns", "quality"))
-        self._waiting.append((codes, latencies, qualities))
-        self._waiting_records += len(codes)
-        if self._waiting_records >= GATHERED:
-            self._count()
+            self._names, self._place_of = names, self._place_of[:0]
+        self._learn(names)
+        places = self._place_of.take(codes)
+        latencies_ns = np.ascontiguousarray(records["latency_ns"])
+        again = (records["quality"] & _RETRANSMIT) != 0
+        if again.any():
+            self._again += np.bincount(places[again], minlength=len(self._again))
+            places, latencies_ns = places[~again], latencies_ns[~again]
+        at = places * BUCKETS
+        at += self._bucket_of_us.take((latencies_ns + np.uint32(999)) // np.uint32(1000), mode="clip")
+        np.add.at(self._counts.reshape(-1), at, _ONE)
+        np.add.at(self._sum_ns, places, latencies_ns.astype(np.int64))
 
     def facts(self) -> HopFacts:
         """Totals of this moment, nobody else's to change."""
-        self._count()
         series: dict[tuple[str, str, str], int] = {}
         hops: dict[tuple[str, str, str], int] = {}
         retransmitted: dict[tuple[str, str, str], int] = {}
@@ -106,29 +109,12 @@ class HopTotals:
             np.add.at(sum_ns, at, self._sum_ns)
         return HopFacts(tuple(series), buckets, sum_ns, hops, retransmitted)
 
-    def _count(self) -> None:
-        if self._names is None or not self._waiting:
-            return
-        self._learn(self._names)
-        codes, latencies_ns, qualities = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
-        self._waiting, self._waiting_records = [], 0
-        at = self._row_of.take(codes)
-        at += self._bucket_of_us.take((latencies_ns + np.uint32(999)) // np.uint32(1000), mode="clip")
-        again = (qualities & np.uint8(Quality.RETRANSMIT)) != 0
-        if again.any():
-            self._again += np.bincount(at[again] // BUCKETS, minlength=len(self._again))
-            at, latencies_ns = at[~again], latencies_ns[~again]
-        size = self._counts.size
-        self._counts += np.bincount(at, minlength=size).reshape(-1, BUCKETS)
-        sums = np.bincount(at, latencies_ns, size).reshape(-1, BUCKETS)  # floats, exact below 2^53
-        self._sum_ns += sums.sum(axis=1).astype(np.int64)
-
     def _learn(self, names: Names) -> None:
         """Places for names that came since the last time."""
-        new = names.rows[len(self._row_of) :]
+        new = names.rows[len(self._place_of) :]
         if not new:
             return
-        self._row_of = np.append(self._row_of, [self._place(row) * BUCKETS for row in new])
+        self._place_of = np.append(self._place_of, [self._place(row) for row in new])
         self._counts = _grown(self._counts, len(self._places))
         self._sum_ns = _grown(self._sum_ns, len(self._places))
         self._again = _grown(self._again, len(self._places))

@@ -131,6 +131,8 @@ class RowReader:
         else:
             for damage in reader.damages:
                 self._problem(str(damage))
+            if not reader.header and not reader.damages:
+                self._problem(f"{path}: ends within its header, rows of it are missing")
 
     def _problem(self, problem: str) -> None:
         if problem not in self.problems and len(self.problems) < MAX_PROBLEMS:

@@ -7,6 +7,7 @@ Nothing that a file holds makes reading raise or allocate without bound: what ca
 import fcntl
 import json
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -119,7 +120,7 @@ def encode_frame(batch: Batch, first_ns: int) -> EncodedFrame | None:
 
 def is_held(path: Path) -> bool:
     """Whether an appender still has the segment open. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for somebody who writes
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -141,7 +142,8 @@ class SegmentReader:
     Afterwards `damages` names what was skipped, and `unread_bytes` counts those at the end that are no whole
     frame: of a segment that is being written the frame to come, of a sealed one a lost tail. Without a
     readable header `header` is None, and there are no frames.
-    Raises OSError as open and read do (FileNotFoundError: list again), StoreError for a newer format.
+    Raises OSError as open and read do (FileNotFoundError: list again), StoreError for a newer format
+    and for what is no file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -149,7 +151,7 @@ class SegmentReader:
         self.header: Header | None = None
         self.damages: list[Damage] = []
         self.unread_bytes = 0
-        self._file: BinaryIO = path.open("rb")
+        self._file: BinaryIO = _open_file(path)
         try:
             self.header = self._read_header()
         except StoreError:
@@ -243,6 +245,15 @@ class SegmentReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Raises OSError, StoreError if it is no file: a FIFO would be waited for."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StoreError(f"segment {path}: is no file: who put it into the store?")
+    return file
 
 
 def _header_crc(version: int, text: bytes) -> int:

@@ -278,6 +278,28 @@ def test_damaged_segment_is_named_and_the_rest_answered(town: Town) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 10, 40])
+def test_segment_that_ends_within_its_header_is_named(town: Town, kept_bytes: int) -> None:
+    town.append("a")
+    town.append("b")
+    segment = town.path / "event/n1/00000001.seg"
+    segment.write_bytes(segment.read_bytes()[:kept_bytes])
+    store = EmbeddedStore(town.path)
+    assert texts(store.events(EVER), "detail") == ["b"]
+    assert store.problems == [f"{segment}: ends within its header, rows of it are missing"]
+    store.close()
+
+
+def test_segment_that_is_a_fifo_is_named_and_not_waited_for(town: Town) -> None:
+    town.append("a")
+    fifo = town.path / "event/n1/00000009.seg"
+    os.mkfifo(fifo)
+    store = EmbeddedStore(town.path)
+    assert texts(store.events(EVER), "detail") == ["a"]
+    assert store.problems == [f"segment {fifo}: is no file: who put it into the store?"]
+    store.close()
+
+
 def test_file_that_was_set_aside_is_named(town: Town) -> None:
     town.append("a")
     (town.path / "event/n1/00000009.seg.bad").write_bytes(b"x")

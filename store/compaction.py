@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of a node and table become which Parquet file, which are too old: pure (docs/store.md)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
 from store.layout import Entry, parquet_name
-from store.schema import DAY_S, Table
+from store.schema import DAY_S, HOP_SAMPLE, Table
 
 HOUR_S: Final = 3600
+SAMPLES_IN_GROUP: Final = 16_384
+"""Rows of a row group: a merge holds about 1 kB for each (docs/decisions/0011-duckdb-alone.md)."""
+SUMMARIES_IN_GROUP: Final = 4_096
+"""They have twice as many columns, and histograms as text."""
 _S_NS: Final = 1_000_000_000
 
 
@@ -23,6 +27,8 @@ class Rules:
     segments: int = 16
     at_once: int = 16
     """At most so many segments in one step, so that the writer's end never waits long."""
+    groups: int = 64
+    """Row groups of a file that several become: what is known of each lies in memory until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Input:
     size_bytes: int
     is_ready: bool = True
     """False: its appender still writes it, or it cannot be read now; nothing may be merged across it."""
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,11 @@ class Merge:
         return parquet_name(self.inputs[0].first, self.inputs[-1].last)
 
 
+def group_rows(table: Table) -> int:
+    """Rows in a row group of the table's files."""
+    return SAMPLES_IN_GROUP if table is HOP_SAMPLE else SUMMARIES_IN_GROUP
+
+
 def periods_s(table: Table) -> tuple[int, ...]:
     """What one file may span, the longest first: what is kept long shall not be in thousands of files."""
     if table.retention_s <= 3 * DAY_S:
@@ -60,15 +72,20 @@ def periods_s(table: Table) -> tuple[int, ...]:
 
 def plan(inputs: Sequence[Input], table: Table, now_ns: int, rules: Rules) -> list[Merge]:
     """What to do now with the files of one node and table, given in order; empty: nothing."""
+    most_rows = rules.groups * group_rows(table)
     newest_ns = max((each.last_ns for each in inputs), default=0)
     for period_s in periods_s(table):
         over_ns = max(now_ns, newest_ns) // (period_s * _S_NS) * (period_s * _S_NS)
-        old = [
-            group for group in _whole(inputs, period_s) if group[-1].last_ns < over_ns and _is_worth(group)
-        ]
+        over = [group for group in _whole(inputs, period_s) if group[-1].last_ns < over_ns]
+        old = [part for group in over for part in _portions(group, most_rows) if _is_worth(part)]
         if old:
-            return [_step(group, rules) for group in old]
-    runs = [run for group in _groups(inputs, HOUR_S) for run in _segments(group)]
+            return [_step(part, rules) for part in old]
+    runs = [
+        part
+        for group in _groups(inputs, HOUR_S)
+        for run in _segments(group)
+        for part in _portions(run, most_rows)
+    ]
     return [_merge(run[: rules.at_once]) for run in runs if _is_due(run, now_ns, rules)]
 
 
@@ -94,6 +111,18 @@ def _whole(inputs: Sequence[Input], period_s: int) -> list[list[Input]]:
     open_periods = {each.first_ns // length_ns for each in inputs if not each.is_ready}
     groups = _groups(inputs, period_s)
     return [group for group in groups if group[0].first_ns // length_ns not in open_periods]
+
+
+def _portions(group: Iterable[Input], most_rows: int) -> Iterator[list[Input]]:
+    """Each as long as one file may be; the same ones again once they are files."""
+    portion: list[Input] = []
+    for each in group:
+        if portion and sum(one.rows for one in portion) + each.rows > most_rows:
+            yield portion
+            portion = []
+        portion.append(each)
+    if portion:
+        yield portion
 
 
 def _segments(group: Iterable[Input]) -> list[list[Input]]:

@@ -11,7 +11,7 @@ from typing import Final
 from store.compaction import HOUR_S, Input, Merge, Rules, is_expired, plan
 from store.layout import TEMPORARY, Entry, parse_name, table_directory, visible
 from store.merging import BAD, Ending, Merging, Surroundings, UnreadableSegment
-from store.parquet import CHUNK_ROWS, DuckError, ParquetFiles, reason
+from store.parquet import CHUNK_ROWS, DuckError, Interrupted, ParquetFiles, reason
 from store.query import StoreError
 from store.schema import TABLES, Table
 from store.segment import SegmentReader, is_held
@@ -44,6 +44,7 @@ class Compactor:
         self._settings = settings or Settings()
         self._around = around or Surroundings()
         self._directories: dict[Path, _Directory] = {}
+        self._files = ParquetFiles()
 
     def remove_unfinished(self) -> None:
         """What a killed writer left: nobody else makes Parquet files. Raises OSError."""
@@ -53,16 +54,19 @@ class Compactor:
 
     def round(self) -> None:
         """Whatever is due now in each directory; what fails there is logged and tried again later."""
-        files = ParquetFiles()
         try:
             for directory in self._all():
                 if self._around.is_ending():
                     return
-                directory.work(files)
-        except Ending:
+                directory.work(self._files)
+        except (Ending, Interrupted):
             return
         finally:
-            files.close()
+            self._files.close()
+
+    def interrupt(self) -> None:
+        """From another thread: the merge that runs now ends without a trace; round() returns."""
+        self._files.interrupt()
 
     def _all(self) -> "Iterator[_Directory]":
         for table in TABLES:
@@ -80,6 +84,7 @@ class _Directory:
         self._known: dict[Entry, Input] = {}
         self._unreadable: set[Entry] = set()
         """Left alone until the writer starts again; readers say what is wrong with them."""
+        self._told: set[Entry] = set()
         self._covered_since_s: dict[Entry, float] = {}
         self._error: str | None = None
         self._retry_s, self._retry_at_s = settings.first_retry_s, 0.0
@@ -133,6 +138,7 @@ class _Directory:
         """The files to compact, in order of their rows; those no longer needed go."""
         names = _names(self._path)
         entries = visible(names)
+        self._told &= set(entries)
         self._known = {entry: each for entry, each in self._known.items() if entry in entries}
         looked = [self._input(entry, entry is entries[-1], files) for entry in entries]
         inputs = [each for each in looked if each]
@@ -172,24 +178,25 @@ class _Directory:
                 raise
             self._set_aside(entry.name, why)
             return None
-        return Input(entry, facts.first_ns, facts.last_ns, path.stat().st_size)
+        return Input(entry, facts.first_ns, facts.last_ns, path.stat().st_size, rows=facts.rows)
 
     def _segment(self, entry: Entry, is_last: bool) -> Input | None:
         path = self._path / entry.name
         is_ready = not is_last or not is_held(path)
         with SegmentReader(path) as reader:
             header, damages = reader.header, reader.damages
+            rows = sum(start.rows for start in reader.starts()) if is_ready else 0
         if header and header.columns != self._table.columns:
             raise StoreError(f"its columns are not those of {self._table.name}")
         if header:
-            return Input(entry, header.first_ns, header.first_ns, path.stat().st_size, is_ready)
+            return Input(entry, header.first_ns, header.first_ns, path.stat().st_size, is_ready, rows)
         why = damages[0].reason if damages else "it ends within its header"
         self._set_aside(entry.name, why)
         return None
 
     def _merge(self, merge: Merge, files: ParquetFiles) -> None:
         try:
-            with Merging(self._path, self._table, merge, self._around) as merging:
+            with Merging(self._path, self._table, merge, self._around, self._told) as merging:
                 if not merging.make(files, self._settings.chunk_rows):  # segments without a row
                     for entry in merge.inputs:
                         self._remove(entry.name)

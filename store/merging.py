@@ -48,15 +48,20 @@ class UnreadableSegment(Exception):  # noqa: N818 (says what is the case)
 class Merging:
     """Files on the way to become one; at the end of the context those without a name are removed."""
 
-    def __init__(self, directory: Path, table: Table, merge: Merge, around: Surroundings) -> None:
+    def __init__(
+        self, directory: Path, table: Table, merge: Merge, around: Surroundings, told: set[Entry]
+    ) -> None:
         self._directory, self._table, self._plan, self._around = directory, table, merge, around
+        self._told = told
+        """Segments of which was said already what is wrong with them: a merge may be tried many times."""
         self._made: list[Path] = []
 
     def make(self, files: ParquetFiles, chunk_rows: int) -> bool:
         """Whether there is a file now: False if there are no rows.
 
-        Raises Ending, UnreadableSegment, StoreError, duckdb.Error, OSError.
+        Raises Ending, Interrupted, UnreadableSegment, StoreError, duckdb.Error, OSError.
         """
+        files.close()  # what was done before would come on top: 20 MB
         sources = self._sources(files, chunk_rows)
         self._around.step("parts")
         if not sources:
@@ -108,11 +113,16 @@ class Merging:
                 yield from reader
         except OSError as error:
             raise UnreadableSegment(entry, error) from error
-        for damage in reader.damages:
-            _log.error("%s: kept as %s%s, the other rows are used", damage, entry.name, BAD)
+        if entry not in self._told:
+            self._tell(entry, reader)
         if reader.damages:
             self._keep_copy(entry.name)
-        elif reader.unread_bytes:
+
+    def _tell(self, entry: Entry, reader: SegmentReader) -> None:
+        self._told.add(entry)
+        for damage in reader.damages:
+            _log.error("%s: kept as %s%s, the other rows are used", damage, entry.name, BAD)
+        if reader.unread_bytes and not reader.damages:
             _log.warning("%s: ends in %d bytes of an append that failed", reader.path, reader.unread_bytes)
 
     def _keep_copy(self, name: str) -> None:

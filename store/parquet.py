@@ -2,6 +2,7 @@
 """Parquet files of the store through DuckDB: written, merged, their facts read (docs/store.md)."""
 
 import ctypes
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import duckdb
 import numpy as np
 
 from store.batch import Labels, Numbers
+from store.compaction import group_rows
 from store.layout import FORMAT_VERSION
 from store.query import StoreError
 from store.schema import HOP_SAMPLE, SCHEMA_VERSION, TEXT, Table
@@ -26,19 +28,19 @@ SQL_TYPES: Final = {
     "u1": "UTINYINT",
     TEXT: "VARCHAR",
 }
-SAMPLES_IN_GROUP: Final = 16_384
-"""A merge holds about 1 kB per row of a group: with 30,720 it passes the writer's memory (docs/store.md)."""
-SUMMARIES_IN_GROUP: Final = 4_096
-"""They have twice as many columns, and histograms as text."""
 SLOW_SHARE: Final = 64
 """One in so many samples of a file, at least a row group, lie at its begin as the slowest."""
-CHUNK_ROWS: Final = 4_096
+CHUNK_ROWS: Final = 1_024
 """Rows (at least) that become one part, and that lie in memory as numpy arrays meanwhile."""
 
-_PARQUET: Final = "format parquet, compression zstd, parquet_version v2"
+_PARQUET: Final = "format parquet, compression zstd, parquet_version v2, dictionary_size_limit 1024"
 _LIBC: Final = ctypes.CDLL(None)
 _READ_BYTES: Final = 1 << 20
 _ROWS: Final = "rows_in_memory"
+
+
+class Interrupted(Exception):  # noqa: N818 (says what is the case)
+    """What was under way was ended by interrupt(); no file is damaged because of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,11 @@ def quoted(name: str) -> str:
 
 
 class ParquetFiles:
-    """Writes and merges Parquet files with bounded memory. Methods raise duckdb.Error and OSError."""
+    """Writes and merges Parquet files with bounded memory. Raises duckdb.Error, OSError, Interrupted."""
 
     def __init__(self, memory_limit: str = "40MB", threads: int = 1) -> None:
         self._memory_limit, self._threads = memory_limit, threads
+        self._closing = threading.Lock()
 
     @cached_property
     def _duckdb(self) -> duckdb.DuckDBPyConnection:
@@ -84,10 +87,18 @@ class ParquetFiles:
 
     def close(self) -> None:
         """Let go of the memory; the next call connects again."""
-        connection = self.__dict__.pop("_duckdb", None)
-        if connection:
-            connection.close()
-            _LIBC.malloc_trim(0)
+        with self._closing:
+            connection = self.__dict__.pop("_duckdb", None)
+            if connection:
+                connection.close()
+                _LIBC.malloc_trim(0)
+
+    def interrupt(self) -> None:
+        """From another thread: end the query that runs now; the next one is not affected."""
+        with self._closing:
+            connection = self.__dict__.get("_duckdb")
+            if connection:
+                connection.interrupt()
 
     def write(self, table: Table, columns: Mapping[str, Numbers | Labels], path: Path) -> Facts:
         """The rows, in order of time, as a new file. Raises StoreError if rows got lost."""
@@ -120,7 +131,7 @@ class ParquetFiles:
         facts = Facts(each[0].first_ns, each[-1].last_ns, sum(one.rows for one in each))
         sources = [str(source) for source in inputs]
         kept = "true"
-        if table is HOP_SAMPLE and facts.rows > SAMPLES_IN_GROUP:
+        if table is HOP_SAMPLE and facts.rows > group_rows(HOP_SAMPLE):
             slow_ns = self._slow_ns(sources, facts.rows)
             self._copy(table, _select(table, f"latency_ns >= {slow_ns}"), {"inputs": sources}, spare, facts)
             self.close()
@@ -132,17 +143,20 @@ class ParquetFiles:
 
     def facts(self, path: Path) -> Facts:
         """Raises StoreError if the file is none of ours or of a newer format."""
-        return read_facts(self._duckdb, path)
+        with _interruptible():
+            return read_facts(self._duckdb, path)
 
     def damage(self, path: Path) -> str | None:
         """Why rows of the file cannot be read though the system gives us its bytes; None: they can.
 
         Raises duckdb.Error if DuckDB does not work at all, OSError if the file cannot be read.
         """
-        self._duckdb.execute("SELECT 1")
+        with _interruptible():
+            self._duckdb.execute("SELECT 1")
         try:
             query = "SELECT bit_xor(hash(each)) FROM read_parquet($path) each"
-            self._duckdb.execute(query, {"path": str(path)}).fetchall()
+            with _interruptible():
+                self._duckdb.execute(query, {"path": str(path)}).fetchall()
         except duckdb.OutOfMemoryException:
             return None
         except duckdb.Error as error:
@@ -154,9 +168,10 @@ class ParquetFiles:
 
     def _slow_ns(self, inputs: Sequence[str], rows: int) -> int:
         """The latency from which on a sample is among the slowest."""
-        share = 1 - max(SAMPLES_IN_GROUP / rows, 1 / SLOW_SHARE)
+        share = 1 - max(group_rows(HOP_SAMPLE) / rows, 1 / SLOW_SHARE)
         query = f"SELECT approx_quantile(latency_ns, {share:.6f}) FROM read_parquet($inputs)"
-        row = self._duckdb.execute(query, {"inputs": inputs}).fetchone()
+        with _interruptible():
+            row = self._duckdb.execute(query, {"inputs": inputs}).fetchone()
         return int(row[0]) if row else 0
 
     def _copy(
@@ -170,9 +185,10 @@ class ParquetFiles:
             "rows": facts.rows,
         }
         kept = ", ".join(f"{name}: '{int(value)}'" for name, value in about.items())
-        group = SUMMARIES_IN_GROUP if table.interval_s else SAMPLES_IN_GROUP
-        statement = f"COPY ({query}) TO $to ({_PARQUET}, row_group_size {group}, kv_metadata {{{kept}}})"
-        row = self._duckdb.execute(statement, {**parameters, "to": str(path)}).fetchone()
+        options = f"{_PARQUET}, row_group_size {group_rows(table)}, kv_metadata {{{kept}}}"
+        statement = f"COPY ({query}) TO $to ({options})"
+        with _interruptible():
+            row = self._duckdb.execute(statement, {**parameters, "to": str(path)}).fetchone()
         return int(row[0]) if row else 0
 
     @contextmanager
@@ -182,6 +198,14 @@ class ParquetFiles:
             yield
         finally:
             self._duckdb.unregister(_ROWS)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise Interrupted from error
 
 
 def _check_rows(written: int, facts: Facts, path: Path) -> None:

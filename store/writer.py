@@ -10,12 +10,16 @@ import logging
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 _log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 5.0
+INTERRUPT_S: Final = 0.05
 FAILED: Final = 1
 UNUSABLE: Final = 2
 LOCKED: Final = 3
@@ -50,13 +54,48 @@ class WriterLock:
             return True
 
 
+class _End:
+    """Whether a signal to end came. They are blocked: a thread takes them, whatever the main one is in."""
+
+    def __init__(self) -> None:
+        self._came = threading.Event()
+        self._done = threading.Event()
+
+    @contextmanager
+    def heard(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile; `interrupt` is called again and again once one came."""
+        thread = threading.Thread(target=self._work, args=(interrupt,), name="end", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            if thread.ident and not self._came.is_set():
+                signal.pthread_kill(thread.ident, signal.SIGTERM)  # it waits for one
+            thread.join()
+
+    def is_near(self) -> bool:
+        """Whether it came."""
+        return self._came.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it came within that time."""
+        return self._came.wait(timeout_s)
+
+    def _work(self, interrupt: Callable[[], None]) -> None:
+        signal.sigwait(_ENDING)
+        self._came.set()
+        while not self._done.wait(INTERRUPT_S):  # what is interrupted may be followed by a further step
+            interrupt()
+
+
 def main(arguments: list[str]) -> int:
     """The process; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     if len(arguments) != 1 or arguments[0].startswith("-"):
         _log.error("usage: python -m store.writer DIRECTORY")
         return UNUSABLE
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # heard between the steps only
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # a thread of its own waits for them
     os.umask(0o077)
     try:
         return _write(Path(arguments[0]))
@@ -83,13 +122,15 @@ def _write(store: Path) -> int:
     except StoreError as error:
         _log.error("%s", error)
         return UNUSABLE
-    compactor = Compactor(store, around=Surroundings(is_ending=_is_ending))
+    end = _End()
+    compactor = Compactor(store, around=Surroundings(is_ending=end.is_near))
     compactor.remove_unfinished()
-    while not _wait(INTERVAL_S):
-        if lock.is_gone():
-            _log.error("store %s: the writer's lock was removed, another writer may work: ends", store)
-            return FAILED
-        compactor.round()
+    with end.heard(compactor.interrupt):
+        while not end.wait(INTERVAL_S):
+            if lock.is_gone():
+                _log.error("store %s: the writer's lock was removed, another writer may work: ends", store)
+                return FAILED
+            compactor.round()
     return 0
 
 
@@ -104,15 +145,6 @@ def _create(store: Path) -> bool:
         _log.error("%s", error)
         return False
     return True
-
-
-def _is_ending() -> bool:
-    return bool(_ENDING & signal.sigpending())
-
-
-def _wait(timeout_s: float) -> bool:
-    """Whether a signal to end came within that time."""
-    return signal.sigtimedwait(_ENDING, timeout_s) is not None
 
 
 if __name__ == "__main__":

@@ -11,13 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from store.batch import Labels, Numbers
+from store.layout import create_store
+from store.parquet import ParquetFiles
+from store.schema import HOP_SAMPLE, TEXT
 from store.writer import Locked, WriterLock
 from tests.unit.store.compactors import Town
 
 ROOT = Path(__file__).parents[3]
 TIMEOUT_S = 30.0
+HOUR = 3600 * 10**9
+ROWS = 200_000
 
 
 @contextmanager
@@ -141,3 +148,39 @@ def test_writer_lock_is_of_one_process_and_knows_when_it_is_gone(tmp_path: Path)
     assert lock.is_gone()
     (tmp_path / "writer.lock").touch()
     assert lock.is_gone()
+
+
+def test_writer_in_a_merge_of_many_rows_ends_within_a_second_and_leaves_nothing_begun(tmp_path: Path) -> None:
+    directory = tmp_path / "s/hop_sample/n1"
+    two_files(tmp_path / "s")
+    before = sorted(os.listdir(directory))
+    with writer(tmp_path / "s") as process:
+        until_s = time.monotonic() + TIMEOUT_S
+        while not any(name.startswith(".tmp-") for name in os.listdir(directory)):
+            assert time.monotonic() < until_s
+            time.sleep(0.005)  # polls a condition
+        begin_s = time.monotonic()
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 0
+        took_s = time.monotonic() - begin_s
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert took_s < 1
+    assert sorted(os.listdir(directory)) == before
+
+
+def two_files(store: Path) -> None:
+    """Of the same hour, together 400,000 samples: they are merged for seconds."""
+    begin_ns = (time.time_ns() // HOUR - 2) * HOUR
+    directory = store / "hop_sample/n1"
+    create_store(store)
+    directory.mkdir(parents=True)
+    columns: dict[str, Numbers | Labels] = {}
+    for column in HOP_SAMPLE.columns:
+        is_text = column.dtype == TEXT
+        columns[column.name] = Labels.same("", ROWS) if is_text else np.arange(ROWS).astype(column.dtype)
+    files = ParquetFiles("4GB")
+    for number in (1, 2):
+        columns["time"] = begin_ns + number * ROWS + np.arange(ROWS)
+        files.write(HOP_SAMPLE, columns, directory / f"{number:08}-{number:08}.parquet")
+    files.close()

@@ -22,6 +22,8 @@ _KEYS = ("node", "kind", "src_ns", "src_workload", "dst_ns", "dst_workload", "se
 _SUMMARY_COLUMNS = (*_KEYS, "time", "context", "count", "retransmitted", "min_ns", "max_ns", "hist")
 _SAMPLE_COLUMNS = (*_KEYS, "time", "context", "latency_ns", "quality", "kept_shift", "tail")
 _SHARES = (0.5, 0.99)
+_ONE_FLUSH_NS = 1_000_000_000
+"""Rows of one node that are closer together end the same interval."""
 _GROUPS_AT_ONCE = 2048
 """Bounds the memory of merged histograms to 15 MB."""
 
@@ -48,6 +50,8 @@ class Series:
     """Of samples: one in 2^n traces was kept, at least; of summaries 0: they count every hop."""
     tail: int = 0
     """Of samples: how many were kept besides, as the slowest of their series."""
+    per_s: float | None = None
+    """Hops a second since the node's first row, whose own hops are of before; None: it has no other row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,6 @@ class Found:
     """Series, most hops first."""
 
     series: tuple[Series, ...]
-    first_ns: int | None
-    """When the first row was written; None: there is none."""
     is_cut: bool = False
     """There were more samples than were asked for: the fastest are missing."""
 
@@ -68,9 +70,9 @@ def stored_series(store: Store, span: Span, where: Where) -> Found:
     """
     columns = store.summaries(span, where, columns=_SUMMARY_COLUMNS)
     if not len(columns["time"]):
-        return Found((), None)
-    found = sorted(_from_summaries(columns), key=_most_hops_first)
-    return Found(tuple(found), int(columns["time"].min()))
+        return Found(())
+    found = sorted(_from_summaries(columns, span.until_ns), key=_most_hops_first)
+    return Found(tuple(found))
 
 
 def slow_series(store: Store, span: Span, where: Where, min_latency_ns: int, limit: int) -> Found:
@@ -78,9 +80,9 @@ def slow_series(store: Store, span: Span, where: Where, min_latency_ns: int, lim
     columns = store.samples(span, where, min_latency_ns, limit, _SAMPLE_COLUMNS)
     rows = len(columns["time"])
     if not rows:
-        return Found((), None)
+        return Found(())
     found = sorted(_from_samples(columns), key=_most_hops_first)
-    return Found(tuple(found), int(columns["time"].min()), is_cut=rows >= limit)
+    return Found(tuple(found), is_cut=rows >= limit)
 
 
 def _most_hops_first(series: Series) -> tuple[int, str, str, str, str]:
@@ -88,12 +90,13 @@ def _most_hops_first(series: Series) -> tuple[int, str, str, str, str]:
     return (-series.count - series.retransmitted, series.node, series.kind, *ends)
 
 
-def _from_summaries(columns: Columns) -> Iterator[Series]:
+def _from_summaries(columns: Columns, until_ns: int) -> Iterator[Series]:
     keys, groups = _grouped(columns)
     count = _sums(columns["count"], groups, len(keys))
     again = _sums(columns["retransmitted"], groups, len(keys))
     hops = _ints(columns, "count") + _ints(columns, "retransmitted")
     without = _sums(np.where(columns["context"] == "none", hops, 0), groups, len(keys))
+    rates = _rates(columns, hops, groups, len(keys), until_ns)
     has_latency = _ints(columns, "count") > 0
     least = np.full(len(keys), np.iinfo(np.uint32).max, np.uint32)
     np.minimum.at(least, groups[has_latency], columns["min_ns"][has_latency].astype(np.uint32))
@@ -106,7 +109,29 @@ def _from_summaries(columns: Columns) -> Iterator[Series]:
             key,
             (count[at], again[at], without[at]),
             (found[at, 0], found[at, 1], int(greatest[at])) if has_any else (None, None, None),
+            per_s=rates[at],
         )
+
+
+def _rates(
+    columns: Columns, hops: npt.NDArray[np.int64], groups: npt.NDArray[np.intp], count: int, until_ns: int
+) -> list[float | None]:
+    """Hops a second of each group, by the rows after the first moment at which its node wrote any."""
+    times = _ints(columns, "time")
+    _, nodes = np.unique(columns["node"].astype(str), return_inverse=True)
+    firsts = np.full(nodes.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(firsts, nodes, times)
+    is_later = times - firsts[nodes] >= _ONE_FLUSH_NS
+    later = np.bincount(groups, np.where(is_later, hops, 0), count)
+    seconds = np.zeros(count)
+    seconds[groups] = (until_ns - firsts[nodes]) / 1e9
+    is_known = np.bincount(nodes, is_later)[nodes] > 0
+    known = np.zeros(count, bool)
+    known[groups] = is_known
+    return [
+        float(each) / max(float(took), 1.0) if knows else None
+        for each, took, knows in zip(later, seconds, known, strict=True)
+    ]
 
 
 def _group_quantiles(
@@ -175,8 +200,9 @@ def _series(
     counts: tuple[int, int, int],
     latencies: tuple[float | None, float | None, int | None],
     kept: tuple[int, int] = (0, 0),
+    per_s: float | None = None,
 ) -> Series:
     node, kind, src_ns, src_workload, dst_ns, dst_workload, service = key
     source = End(namespace=src_ns, workload=src_workload)
     destination = End(namespace=dst_ns, workload=dst_workload)
-    return Series(node, kind, source, destination, service, *counts, *latencies, *kept)
+    return Series(node, kind, source, destination, service, *counts, *latencies, *kept, per_s)

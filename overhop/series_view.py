@@ -46,16 +46,15 @@ def stored_view(
     ahead_s: Mapping[str, float] | None = None,
 ) -> StoredView:
     """The view of what was found."""
-    since_ns = span.since_ns if found.first_ns is None else max(span.since_ns, found.first_ns)
-    rate_s = max((span.until_ns - since_ns) / 1e9, 1.0) if min_latency_us is None else None
-    rows = arranged([row_of(series, rate_s) for series in found.series], sort, limit)
+    of_samples = min_latency_us is not None
+    rows = arranged([row_of(series, of_samples=of_samples) for series in found.series], sort, limit)
     hops = sum(series.count + series.retransmitted for series in found.series)
     view = StoredView(store, span, tuple(rows), hops, len(found.series))
     return replace(view, min_latency_us=min_latency_us, is_cut=found.is_cut, only=only, ahead_s=ahead_s or {})
 
 
-def row_of(series: Series, rate_s: float | None) -> HopRow:
-    """A series as a row; `rate_s`: the seconds that its hops are of, None: no rate."""
+def row_of(series: Series, *, of_samples: bool) -> HopRow:
+    """A series as a row; of samples it says which share was kept, and no rate."""
     hops = series.count + series.retransmitted
     marks = {
         "retransmit": series.retransmitted,
@@ -74,8 +73,8 @@ def row_of(series: Series, rate_s: float | None) -> HopRow:
         quality={name: count for name, count in marks.items() if count},
         node=series.node,
         service=series.service,
-        per_s=None if rate_s is None else round(hops / rate_s, 3),
-        kept="" if rate_s is not None else f"1/{1 << shift}" if shift else "all",
+        per_s=None if of_samples or series.per_s is None else round(series.per_s, 3),
+        kept="" if not of_samples else f"1/{1 << shift}" if shift else "all",
         source_namespace=series.source.namespace,
         source_workload=series.source.workload,
         destination_namespace=series.destination.namespace,

@@ -201,7 +201,7 @@ def _series(outcome: Outcome, width: int) -> Iterator[RenderableType]:
     ordered = sorted(
         outcome.stored.series, key=lambda series: places.get((series.node, series.kind), len(places))
     )
-    yield table_of([replace(row_of(series, None), kept="") for series in ordered], width)
+    yield table_of([row_of(replace(series, per_s=None), of_samples=False) for series in ordered], width)
 
 
 def _trace(outcome: Outcome, width: int) -> Iterator[RenderableType]:

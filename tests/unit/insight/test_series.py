@@ -56,9 +56,21 @@ def test_stored_series_of_retransmissions_only_has_no_latency() -> None:
     assert (one.count, one.retransmitted, one.p50_ns, one.p99_ns, one.max_ns) == (0, 5, None, None, None)
 
 
-def test_stored_series_says_when_the_first_row_was_written() -> None:
-    store = minutes({"time": AT_NS - 60 * S, "hist": ONE_OF_10_US}, {"hist": ONE_OF_10_US})
-    assert stored_series(store, HOUR, ANY).first_ns == AT_NS - 60 * S
+def test_stored_series_rate_is_of_the_rows_after_the_first_of_the_node() -> None:
+    early: dict[str, int | str] = {"time": HOUR.until_ns - 40 * S, "hist": ONE_OF_10_US, "count": 900}
+    late: dict[str, int | str] = {"time": HOUR.until_ns - 10 * S, "hist": ONE_OF_10_US, "count": 80}
+    other: dict[str, int | str] = {
+        "time": HOUR.until_ns - 40 * S,
+        "hist": ONE_OF_10_US,
+        "dst_workload": "once",
+    }
+    lone: dict[str, int | str] = {"time": HOUR.until_ns - 20 * S, "hist": ONE_OF_10_US, "node": "n2"}
+    found = stored_series(minutes(early, late, other, lone), HOUR, ANY).series
+    assert {(one.node, one.destination.workload): one.per_s for one in found} == {
+        ("n1", "cart"): 2.0,
+        ("n1", "once"): 0.0,
+        ("n2", "cart"): None,
+    }
 
 
 def test_stored_series_asks_for_the_span_and_what_is_wanted() -> None:
@@ -72,7 +84,7 @@ def test_stored_series_asks_for_the_span_and_what_is_wanted() -> None:
 
 
 def test_stored_series_of_an_empty_store_is_empty() -> None:
-    assert stored_series(MemoryStore(), HOUR, ANY) == Found((), None)
+    assert stored_series(MemoryStore(), HOUR, ANY) == Found(())
 
 
 def test_slow_series_are_of_samples_and_say_which_share_was_kept() -> None:

@@ -27,7 +27,7 @@ class Rules:
     segments: int = 16
     at_once: int = 16
     """At most so many segments in one step, so that the writer's end never waits long."""
-    groups: int = 64
+    groups: int = 32
     """Row groups of a file that several become: what is known of each lies in memory until the end."""
 
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 from store.compaction import Input, Merge, Rules, is_expired, periods_s, plan
 from store.layout import Entry
 from store.schema import EVENT, HOP_1M, HOP_10S, HOP_SAMPLE
@@ -49,6 +51,27 @@ def test_plan_hour_that_is_over_becomes_one_file() -> None:
 def test_plan_hour_is_over_too_once_later_rows_exist() -> None:
     inputs = [segment(1, HOUR - 1), segment(2, HOUR + 5, is_ready=False)]
     assert merged(plan(inputs, HOP_SAMPLE, HOUR - S, RULES)) == ["00000001-00000001.parquet"]
+
+
+def test_plan_hour_of_many_rows_becomes_files_of_bounded_rows_and_they_stay() -> None:
+    rules = Rules(age_s=300, groups=2)  # 32,768 samples, 8,192 summaries
+    rows = (20_000, 12_768, 1, 32_767, 5)
+    inputs = [replace(parquet(at, at, at * S, at * S), rows=each) for at, each in enumerate(rows, start=1)]
+    becomes = ["00000001-00000002.parquet", "00000003-00000004.parquet"]
+    assert merged(plan(inputs, HOP_SAMPLE, HOUR, rules)) == becomes
+    whole = [
+        replace(parquet(1, 2, S, 2 * S), rows=32_768),
+        replace(parquet(3, 4, 3 * S, 4 * S), rows=32_768),
+        inputs[4],
+    ]
+    assert plan(whole, HOP_SAMPLE, HOUR, rules) == []
+    assert plan(inputs[:3], HOP_10S, HOUR, rules) == []
+
+
+def test_plan_segments_of_many_rows_are_not_merged_at_once() -> None:
+    inputs = [replace(segment(at, at * S), rows=20_000) for at in (1, 2, 3)]
+    names = ["00000001-00000001.parquet", "00000002-00000002.parquet", "00000003-00000003.parquet"]
+    assert merged(plan(inputs, HOP_SAMPLE, 400 * S, Rules(groups=2))) == names
 
 
 def test_plan_hour_with_an_open_segment_waits() -> None:

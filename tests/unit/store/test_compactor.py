@@ -121,6 +121,33 @@ def test_compactor_segment_with_a_damaged_frame_is_kept_aside_and_the_rest_used(
     assert "the checksum of a frame is wrong: kept as 00000001.seg.bad" in caplog.text
 
 
+def test_compactor_damage_of_a_segment_is_said_once_however_often_its_merge_fails(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    with town.appender() as appender:
+        appender.append(events("lost"))
+        appender.append(events("torn"))
+    path = town.path / "event/n1/00000001.seg"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"rows") + 40] ^= 0xFF
+    path.write_bytes(data[:-5])
+    town.append("whole")
+    tried: list[str] = []
+
+    def fails(step: str) -> None:
+        if step == "parts":
+            tried.append(step)
+            raise OSError("no")
+
+    compactor = town.compactor(fails)
+    for _ in range(3):
+        compactor.round()
+        town.now_ns += 300 * S
+    assert len(tried) == 3
+    assert caplog.text.count("the checksum of a frame is wrong") == 1
+    assert town.files() == ["00000001.seg", "00000001.seg.bad", "00000002.seg"]
+
+
 def test_compactor_segment_cut_inside_a_frame_keeps_what_is_whole(
     town: Town, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,8 +31,6 @@ class Scanner:
             ) from error
         try:
             self._duckdb = connect("80%", min(MOST_THREADS, len(os.sched_getaffinity(0))))
-            # A question is two queries: the descriptions of the row groups are read once.
-            self._duckdb.execute("SET parquet_metadata_cache = true")
         except duckdb.Error as error:
             os.close(self._descriptor)
             raise StoreError(f"store {store}: DuckDB does not start: {reason(error)}") from error

@@ -23,7 +23,7 @@ from tests.accept.by_hand import by_hand, overhop
 from tests.accept.demo import Run, demo_s, fresh_clone, problems, run
 from tests.accept.lines import Line, Part, last_json, show
 from tests.accept.oddities import oddities
-from tests.accept.store_cost import store_cost
+from tests.accept.store_cost import store_cost, writer_memory
 from tests.accept.store_disk import store_disk
 from tests.accept.store_soak import soak
 
@@ -165,6 +165,7 @@ def full(_given: argparse.Namespace) -> Iterator[Line]:
 def cost(_given: argparse.Namespace) -> Iterator[Line]:
     """What agent and writer need."""
     yield Line.of(store_cost())
+    yield Line.of(writer_memory())
 
 
 def odd(_given: argparse.Namespace) -> Iterator[Line]:

@@ -100,25 +100,29 @@ def test_rows_are_seen_once_while_writers_are_killed_at_any_moment(tmp_path: Pat
     settings = Settings(AT_ONCE.rules, grace_s=0.5)
     town = Town(tmp_path / "s", now_ns=time.time_ns(), settings=settings)
     appenders = [forked(lambda node=node: append_for(town, node, 6.0)) for node in ("n1", "n2")]  # type: ignore[misc]  # the loop's variable is bound
-    writer = forked(lambda: write_for_ever(town))
-    with ending([*appenders, writer]):
+    alive = [*appenders, forked(lambda: write_for_ever(town))]
+    with ending(alive):
         until_s = time.monotonic() + 6.0
         looks = 0
         while time.monotonic() < until_s:
-            os.kill(writer, signal.SIGKILL)
-            os.waitpid(writer, 0)
-            writer = forked(lambda: write_for_ever(town))
+            kill_last(alive)
+            alive.append(forked(lambda: write_for_ever(town)))
             ends_s = time.monotonic() + chance.uniform(0.05, 0.6)
             while time.monotonic() < ends_s:
                 acknowledged = {node: acknowledged_by(town, node) for node in ("n1", "n2")}
                 assert_whole(town.details(), acknowledged)
                 looks += 1
         assert [ended(pid) for pid in appenders] == [0, 0]
-        os.kill(writer, signal.SIGKILL)
-        os.waitpid(writer, 0)
+        kill_last(alive)
         assert looks > 5
     assert_whole(town.details(), {node: acknowledged_by(town, node) for node in ("n1", "n2")})
     assert any(name.endswith(".parquet") for name in town.files())
+
+
+def kill_last(pids: list[int]) -> None:
+    pid = pids.pop()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def assert_whole(details: list[str], acknowledged: dict[str, int]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from store.compactor import Settings
+from store.layout import create_store
 from tests.unit.store.compactors import AT_ONCE, HOUR, S, Town
 from tests.unit.store.rows import events
 
@@ -99,6 +100,7 @@ def test_rows_are_seen_once_while_writers_are_killed_at_any_moment(tmp_path: Pat
     chance = random.Random(seed)
     settings = Settings(AT_ONCE.rules, grace_s=0.5)
     town = Town(tmp_path / "s", now_ns=time.time_ns(), settings=settings)
+    create_store(town.path)  # the reader may be faster than the appenders
     appenders = [forked(lambda node=node: append_for(town, node, 6.0)) for node in ("n1", "n2")]  # type: ignore[misc]  # the loop's variable is bound
     alive = [*appenders, forked(lambda: write_for_ever(town))]
     with ending(alive):

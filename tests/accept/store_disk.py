@@ -18,8 +18,8 @@ from tests.accept.verdict import Verdict, until
 
 RATE_HZ = 950.0
 """Of up to 1,000 hops a second every one is kept."""
-FULL_S = 400
-"""8 MiB wait in memory, of which a sample takes up to 40 bytes: rows fall out after some four minutes."""
+FULL_S = 600
+"""8 MiB wait in memory, of which a sample takes some 20 bytes: rows fall out after seven to nine minutes."""
 TIMEOUT_S = 60.0
 DISK_BYTES = 64 << 20
 

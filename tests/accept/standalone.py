@@ -163,8 +163,12 @@ def full(_given: argparse.Namespace) -> Iterator[Line]:
 
 
 def cost(_given: argparse.Namespace) -> Iterator[Line]:
-    """What agent and writer need."""
+    """What an agent needs."""
     yield Line.of(store_cost())
+
+
+def writer(_given: argparse.Namespace) -> Iterator[Line]:
+    """What the writer needs."""
     yield Line.of(writer_memory())
 
 
@@ -182,6 +186,7 @@ PARTS: Mapping[str, Part] = {
     "oddities": odd,
     "full-disk": full,
     "cost": cost,
+    "writer": writer,
     "killed": killed,
 }
 

@@ -21,7 +21,6 @@ FILE_MODE: Final = 0o600
 TEMPORARY: Final = ".tmp-"
 APPENDERS: Final = "appenders"
 """Directory of the appenders' own files, one per node (store/appender.py)."""
-WRITER_LOCK: Final = "writer.lock"
 
 _VERSION_FILE: Final = "version"
 _VERSION_BYTES: Final = 4096

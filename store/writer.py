@@ -24,7 +24,7 @@ INTERRUPT_S: Final = 0.05
 FAILED: Final = 1
 UNUSABLE: Final = 2
 LOCKED: Final = 3
-LOCK_NAME: Final = "writer.lock"  # as in store.layout, which imports numpy
+LOCK_NAME: Final = "writer.lock"
 _MALLOC: Final = {-8: 1, -3: 32 << 10, -1: 64 << 10, -2: 0}
 """mallopt(3): one arena; 32 kB and more are mapped, and so given back at once; no room kept at the top."""
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})

@@ -4,12 +4,11 @@
 Intervals are counted on CLOCK_MONOTONIC from the start on: real time may jump.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.clock import Clock
 from agent.hops.intake import Intake
-from agent.reading.ring import Records
 from agent.storing.chronicle import Chronicle
 from agent.storing.events import event_batch
 from agent.storing.store import Sink, StoreFacts
@@ -47,10 +46,9 @@ class OutputFacts:
 
 
 class Output:
-    """Takes records, puts rows into a Sink. For one thread; times are CLOCK_MONOTONIC in ns.
+    """Puts the rows of an Intake into a Sink. For one thread; times are CLOCK_MONOTONIC in ns.
 
     `clock` and `boot_id` say when samples were. Intervals are counted from `now_ns` on.
-    `observers` get the rows of each 10 s too.
     """
 
     def __init__(
@@ -61,22 +59,16 @@ class Output:
         clock: Clock,
         boot_id: str,
         now_ns: int,
-        observers: Sequence[Callable[[Batch], None]] = (),
     ) -> None:
         self._sink = sink
         self._intake = intake
         self._chronicle = chronicle
         self._clock = clock
         self._boot_id = boot_id
-        self._observers = observers
         self._next_second_ns = now_ns + SECOND_NS
         self._next_ns = {table.name: now_ns + table.interval_s * SECOND_NS for table in SUMMARIES}
         self._hops = self._retransmitted = 0
         self._is_finished = False
-
-    def add(self, records: Records) -> None:
-        """Take the records of one read; the array must not be changed afterwards."""
-        self._intake.add(records)
 
     def poll(self, now_ns: int, counters: Callable[[], Mapping[str, int]]) -> None:
         """Do what is due; call it often. `counters` is asked at the end of each shortest interval."""
@@ -128,8 +120,6 @@ class Output:
         if table is HOP_10S:
             self._hops += _sum(batch, "count")
             self._retransmitted += _sum(batch, "retransmitted")
-            for observe in self._observers:
-                observe(batch)
         self._sink.append(batch)
 
     def _put_samples(self, now_ns: int) -> None:

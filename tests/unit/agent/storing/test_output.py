@@ -7,7 +7,6 @@ from agent.hops.intake import Intake
 from agent.storing.chronicle import Chronicle
 from agent.storing.output import Output, Totals
 from bpf.record import RECORD, Kind, Quality
-from store.batch import Batch
 from tests.unit.agent.memory_sink import MemorySink
 
 S = 1_000_000_000
@@ -29,11 +28,9 @@ class Rig:
     def __init__(self) -> None:
         self.sink = MemorySink()
         self.chronicle = Chronicle(lambda: 5)
-        self.seen: list[Batch] = []
+        self.intake = Intake()
         clock = Clock(lambda: ClockOffset(10 * S, 1, 2, 0, 0))
-        self.output = Output(
-            self.sink, Intake(), self.chronicle, clock, "boot", START, observers=[self.seen.append]
-        )
+        self.output = Output(self.sink, self.intake, self.chronicle, clock, "boot", START)
 
     def poll(self, after_s: float, **counters: int) -> None:
         self.output.poll(START + int(after_s * S), lambda: QUIET | counters)
@@ -48,13 +45,13 @@ def rig() -> Rig:
 
 
 def test_output_samples_are_stored_every_second(rig: Rig) -> None:
-    rig.output.add(records(3))
+    rig.intake.add(records(3))
     rig.poll(0.9)
     assert rig.rows() == {}
     rig.poll(1.0)
     assert rig.rows() == {"hop_sample": 3}
     assert rig.sink.column("hop_sample", "at_ns") == [START + 10 * S] * 3
-    rig.output.add(records(2))
+    rig.intake.add(records(2))
     rig.poll(1.9)
     assert rig.rows() == {"hop_sample": 3}
     rig.poll(2.0)
@@ -65,7 +62,7 @@ def test_output_samples_are_stored_every_second(rig: Rig) -> None:
 def test_output_summaries_are_stored_when_their_interval_ends(rig: Rig) -> None:
     tables = []
     for second in range(1, 601):
-        rig.output.add(records(1))
+        rig.intake.add(records(1))
         rig.poll(second)
         found = rig.rows()
         tables.append((found.get("hop_10s", 0), found.get("hop_1m", 0), found.get("hop_10m", 0)))
@@ -80,27 +77,20 @@ def test_output_summaries_are_stored_when_their_interval_ends(rig: Rig) -> None:
 
 
 def test_output_intervals_that_were_slept_through_are_one(rig: Rig) -> None:
-    rig.output.add(records(4))
+    rig.intake.add(records(4))
     rig.poll(35)
-    rig.output.add(records(1))
+    rig.intake.add(records(1))
     rig.poll(39.9)
     assert rig.sink.column("hop_10s", "count") == [4]
     rig.poll(40)
     assert rig.sink.column("hop_10s", "count") == [4, 1]
 
 
-def test_output_observers_get_the_rows_of_each_10_s(rig: Rig) -> None:
-    rig.output.add(records(4))
-    for second in range(1, 61):
-        rig.poll(second)
-    assert [(batch.table.name, len(batch)) for batch in rig.seen] == [("hop_10s", 1)] + [("hop_10s", 0)] * 5
-
-
 def test_output_finish_stores_everything_and_adds_up(rig: Rig) -> None:
     rig.chronicle.started("program x")
-    rig.output.add(records(5, retransmitted=2))
+    rig.intake.add(records(5, retransmitted=2))
     rig.poll(10)
-    rig.output.add(records(7))
+    rig.intake.add(records(7))
     rig.output.finish(START + 11 * S, QUIET)
     assert rig.sink.closed == 1
     assert rig.output.facts().totals == Totals(hops=10, retransmitted=2, samples=12, samples_not_kept=0)
@@ -121,7 +111,7 @@ def test_output_close_after_finish_does_nothing(rig: Rig) -> None:
 
 def test_output_close_without_finish_keeps_what_there_is_and_says_so(rig: Rig) -> None:
     rig.chronicle.started("program x")
-    rig.output.add(records(5))
+    rig.intake.add(records(5))
     rig.output.close(START + 12 * S)
     assert rig.sink.column("hop_10s", "count") == [5]
     assert rig.sink.column("event", "state")[-1] == "failed"
@@ -130,7 +120,7 @@ def test_output_close_without_finish_keeps_what_there_is_and_says_so(rig: Rig) -
 def test_output_under_load_samples_and_the_rest_add_up(rig: Rig) -> None:
     rows = records(20_000)
     rows["seq"] = np.arange(20_000) * 2_654_435_761 % (1 << 32)
-    rig.output.add(rows)
+    rig.intake.add(rows)
     rig.output.finish(START + 11 * S, QUIET)
     totals = rig.output.facts().totals
     assert totals.hops == 20_000
@@ -163,7 +153,7 @@ def test_output_trouble_of_the_store_is_an_event(rig: Rig) -> None:
 
 
 def test_output_facts_have_what_naming_counted(rig: Rig) -> None:
-    rig.output.add(records(5))
+    rig.intake.add(records(5))
     rig.poll(1)
     assert rig.output.facts().naming["unknown_source"] == 5
 

@@ -33,13 +33,13 @@ def do_demo(options: DemoOptions) -> int:
 
     Raises LabError, DemoError, StoreError.
     """
+    from overhop import signals
     from overhop.demo.outcome import Outcome
     from overhop.demo.report import as_json, problems
     from overhop.demo.run import DemoConfig, run_demo
     from overhop.demo.serving import Invitation
     from overhop.demo.steps import Steps
     from overhop.demo.view import invitation_lines, render
-    from overhop.lab import signals
     from overhop.lab.envoy import EnvoyMissingError
 
     config = DemoConfig(

@@ -16,6 +16,7 @@ from rich.live import Live
 
 from overhop import errors, output
 from overhop.hops_view import HopRow, HopsView, Sort, arranged, render
+from overhop.signals import FirstOf
 
 if TYPE_CHECKING:
     from store.query import Span
@@ -138,16 +139,11 @@ def _show_for_people(views: Iterator[HopsView], console: Console) -> None:
         for view in views:
             output.show(render(view, console.width))
         return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit_on_signal)
-    with Live(console=console, auto_refresh=False) as live:  # it hides the cursor until it is left
+    ending = FirstOf((signal.SIGTERM, signal.SIGHUP))
+    with ending, Live(console=console, auto_refresh=False) as live:  # it hides the cursor until it is left
         for view in views:
             room = max(1, console.height - _FRAME_LINES)
             live.update(render(view, console.width, room), refresh=True)
-
-
-def _exit_on_signal(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _show_stored(options: HopsOptions, path: Path | None) -> int:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overhop import claims
-from overhop.lab import signals
+from overhop import claims, signals
 from store.segment import is_held
 
 CLAIMS = Path("/run/overhop/demos")

@@ -8,8 +8,8 @@ import signal
 import sys
 
 from overhop.lab import CNIS, Host, Lab, LabError
-from overhop.lab.signals import ENDING, FirstOf
 from overhop.lab.underlay import url_host
+from overhop.signals import ENDING, FirstOf
 
 
 def main() -> int:

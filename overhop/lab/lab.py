@@ -7,8 +7,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from overhop import signals
 from overhop.claims import Claim
-from overhop.lab import ipip, nat, netns, ownership, signals, underlay
+from overhop.lab import ipip, nat, netns, ownership, underlay
 from overhop.lab.calico import Calico
 from overhop.lab.flannel import Flannel
 from overhop.lab.hosts import Cluster, Host, Node, Service, reap, set_offloads

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals that end a lab: the first one is heard, no later one disturbs the removal."""
+"""Signals that end what must tidy up: the first one is heard, no later one disturbs that."""
 
 import signal
 import threading

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from overhop.lab.signals import ENDING, FirstOf, Ignored
+from overhop.signals import ENDING, FirstOf, Ignored
 
 
 @pytest.fixture(autouse=True)

@@ -91,6 +91,7 @@ class Agent:
                 _log.warning("removed what a killed agent left", extra={"what": removed})
             plan = start.plan
             _require_nics(plan)
+            self._source = source_digest()
             self._clock = Clock()
             self._chronicle = Chronicle()
             totals = HopTotals()
@@ -111,10 +112,7 @@ class Agent:
                 unix_socket.default_path("watch"), self.facts, self._intake.namer.rows
             )
             stack.callback(self._watchers.close)
-            source = MetricsSource(
-                config.version, self.datapath, self._intake, totals, self._output, self.counters
-            )
-            self._metrics = open_metrics(config.metrics, source)
+            self._metrics = open_metrics(config.metrics, self._metrics_source(totals))
             if self._metrics is not None:
                 stack.callback(self._metrics.close)
             self._waiting = 0
@@ -196,6 +194,17 @@ class Agent:
         now_ns = time.monotonic_ns()
         return Output(sink, self._intake, self._chronicle, self._clock, boot_id(), now_ns)
 
+    def _metrics_source(self, totals: HopTotals) -> MetricsSource:
+        return MetricsSource(
+            self.config.version,
+            self._source,
+            self.datapath,
+            self._intake,
+            totals,
+            self._output,
+            self.counters,
+        )
+
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:
         batch = self.datapath.read()
         elapsed_s = (now_ns - self._last_read_ns) / 1e9
@@ -273,12 +282,12 @@ class Agent:
 
     def _recording_header(self) -> RecordingHeader:
         return RecordingHeader(
-            self.datapath.spec.digest(), source_digest(), self.config.node, boot_id(), self._clock.offset
+            self.datapath.spec.digest(), self._source, self.config.node, boot_id(), self._clock.offset
         )
 
     def _say_start(self) -> None:
         modes = sorted({one.mode for one in self.datapath.hooks.values()})
-        about = f"program {self.datapath.spec.digest()}, source {source_digest()}, {', '.join(modes)}"
+        about = f"program {self.datapath.spec.digest()}, source {self._source}, {', '.join(modes)}"
         self._chronicle.started(about)
         self._chronicle.plan_followed(self._following.plan, self.datapath.spec.digest())
         _log.info(
@@ -288,7 +297,7 @@ class Agent:
                 "vports": len(self.datapath.vports),
                 "attached": ", ".join(modes),
                 "spec": self.datapath.spec.digest(),
-                "source": source_digest(),
+                "source": self._source,
             },
         )
 

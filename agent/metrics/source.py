@@ -11,7 +11,6 @@ from agent.hops.intake import Intake
 from agent.hops.totals import HopTotals
 from agent.storing.output import Output
 from bpf.counters import NAMES
-from bpf.spec import source_digest
 
 if TYPE_CHECKING:
     from agent.metrics.server import MetricsServer
@@ -25,6 +24,8 @@ class MetricsSource:
     """Whom a snapshot is of."""
 
     version: str
+    source: str
+    """Digest of the C file."""
     datapath: Datapath
     intake: Intake
     totals: HopTotals
@@ -41,7 +42,7 @@ class MetricsSource:
         return MetricsSnapshot(
             version=self.version,
             spec=self.datapath.spec.digest(),
-            source=source_digest(),
+            source=self.source,
             hops=self.totals.facts(),
             datapath={name: counters[name] for name in NAMES},
             waiting=counters["waiting"],

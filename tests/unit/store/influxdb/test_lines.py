@@ -12,7 +12,7 @@ from tests.unit.store.hops import batch
 INFLUX2 = parse_target("influxdb2://h/")
 INFLUX1 = parse_target("influxdb1://h/")
 VICTORIA = parse_target("victoriametrics://h/")
-SERIES = {
+SERIES: dict[str, int | str] = {
     "kind": "rx",
     "message": "request",
     "src_ns": "shop",
@@ -34,7 +34,14 @@ def lines(target: Target, rows: Batch, first_ns: int = 1000) -> list[str]:
 
 
 def test_lines_of_a_summary_has_tags_that_are_not_empty_and_quarters_that_are_not_zero() -> None:
-    row = SERIES | {"count": 3, "sum_ns": 60_000, "min_ns": 9000, "max_ns": 30_000, "q12": 2, "q19": 1}
+    row: dict[str, int | str] = SERIES | {
+        "count": 3,
+        "sum_ns": 60_000,
+        "min_ns": 9000,
+        "max_ns": 30_000,
+        "q12": 2,
+        "q19": 1,
+    }
     row |= {
         "p50_ns": 20_000,
         "p90_ns": 30_000,
@@ -45,8 +52,8 @@ def test_lines_of_a_summary_has_tags_that_are_not_empty_and_quarters_that_are_no
     }
     assert lines(INFLUX2, batch(HOP_1M, row)) == [
         "hop,cluster=c1,node=n1,kind=rx,message=request,src_ns=shop,src_workload=web,dst_workload=host,"
-        "encap=vxlan,context=w3c count=3i,retransmitted=0i,sum_ns=60000i,min_ns=9000i,max_ns=30000i,p50_ns=20000i,"
-        'p90_ns=30000i,p95_ns=30000i,p99_ns=30000i,p999_ns=30000i,q12=2i,q19=1i,hist="AQI" 1000'
+        "encap=vxlan,context=w3c count=3i,retransmitted=0i,sum_ns=60000i,min_ns=9000i,max_ns=30000i,"
+        'p50_ns=20000i,p90_ns=30000i,p95_ns=30000i,p99_ns=30000i,p999_ns=30000i,q12=2i,q19=1i,hist="AQI" 1000'
     ]
 
 
@@ -75,7 +82,7 @@ def test_lines_of_victoriametrics_have_no_texts_and_a_measurement_of_their_own()
 
 
 def test_lines_of_a_sample_have_ids_in_hexadecimal_and_addresses_as_text() -> None:
-    row = {
+    row: dict[str, int | str] = {
         "kind": "tx",
         "src_pod": "web-1",
         "trace_hi": 0x4BF92F3577B34DA6,
@@ -89,9 +96,9 @@ def test_lines_of_a_sample_have_ids_in_hexadecimal_and_addresses_as_text() -> No
         "at_ns": 999,
     }
     assert lines(INFLUX2, batch(HOP_SAMPLE, row)) == [
-        'hop_sample,cluster=c1,node=n1,part=24 kind="tx",src_pod="web-1",trace_id="4bf92f3577b34da6a3ce929d0e0e4736",'
-        'span_id="f0f067aa0ba902b7",src="10.1.0.7",dst="fd00::9",at_ns=999i,sport=40000i,latency_ns=8500i,kept_shift=0i'
-        " 1000"
+        'hop_sample,cluster=c1,node=n1,part=24 kind="tx",src_pod="web-1",'
+        'trace_id="4bf92f3577b34da6a3ce929d0e0e4736",span_id="f0f067aa0ba902b7",src="10.1.0.7",dst="fd00::9",at_ns=999i,sport=40000i,latency_ns=8500i,'
+        "kept_shift=0i 1000"
     ]
 
 
@@ -104,7 +111,12 @@ def test_lines_of_samples_leave_out_only_what_is_empty_in_all_of_them() -> None:
 
 
 def test_lines_of_an_event() -> None:
-    row = {"what": "agent", "state": "started", "detail": 'says "no"\nand \\', "since": -1}
+    row: dict[str, int | str] = {
+        "what": "agent",
+        "state": "started",
+        "detail": 'says "no"\nand \\',
+        "since": -1,
+    }
     assert lines(INFLUX2, batch(EVENT, row)) == [
         'event,cluster=c1,node=n1,what=agent state="started",detail="says \\"no\\"\nand \\\\",since=-1i 1000'
     ]

@@ -73,6 +73,8 @@ class Damage:
     offset: int
     length_bytes: int
     reason: str
+    rows: int = 0
+    """How many rows were in them, as far as that is known."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.length_bytes} bytes from {self.offset} on: {self.reason}"
@@ -151,12 +153,20 @@ class SegmentReader:
         self.header: Header | None = None
         self.damages: list[Damage] = []
         self.unread_bytes = 0
+        self.offset = 0
+        """Where the last whole frame ended (or the header): what follows can be read from there later."""
         self._file: BinaryIO = _open_file(path)
         try:
             self.header = self._read_header()
         except StoreError:
             self.close()
             raise
+        self.offset = self._file.tell() if self.header else 0
+
+    def skip_to(self, offset: int) -> None:
+        """Begin with the frame at `offset`, an earlier reader's; one inside the header is its end."""
+        self.offset = max(offset, self.offset)
+        self._file.seek(self.offset)
 
     def __iter__(self) -> Iterator[Frame]:
         with self._file:
@@ -166,10 +176,12 @@ class SegmentReader:
                 data = self._read(start.data_bytes, offset) if start else None
                 if start is None or data is None:
                     return
+                self.offset = self._file.tell()
                 try:
                     frame = _decode_frame(self.header, start, data)
                 except Damaged as error:
-                    self.damages.append(Damage(self.path, offset, _START.size + len(data), str(error)))
+                    length = _START.size + len(data)
+                    self.damages.append(Damage(self.path, offset, length, str(error), start.rows))
                 else:
                     yield frame
 
@@ -180,6 +192,7 @@ class SegmentReader:
             start = self._read_start(self._file.tell())
             if start is None or self._file.seek(start.data_bytes, os.SEEK_CUR) > end:
                 return
+            self.offset = self._file.tell()
             yield start
 
     def _read_header(self) -> Header | None:

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A spool and an embedded store look alike, and must not be taken for each other: one's rows go elsewhere."""
+
+from pathlib import Path
+
+from store.query import StoreError
+from store.spool.position import DIRECTORY
+from store.writer import LOCK_NAME
+
+
+def require_spool(directory: Path) -> None:
+    """Raises StoreError if an embedded store is there: sending would remove its rows."""
+    if (directory / LOCK_NAME).exists():
+        raise StoreError(
+            f"spool {directory}: it is an embedded store: give another directory "
+            "(overhop store import brings its rows to a server)"
+        )
+
+
+def require_store(directory: Path) -> None:
+    """Raises StoreError if a spool is there: its rows are on their way to a server."""
+    if (directory / DIRECTORY).exists():
+        raise StoreError(
+            f"store {directory}: it is a spool, whose rows go to a server: give another directory"
+        )

@@ -33,8 +33,9 @@ from agent.sockets.record import Recorder, RecordingHeader, RecordServer
 from agent.sockets.watch import AgentFacts, VportFacts, WatchServer
 from agent.starting import Start
 from agent.storing.chronicle import Chronicle
+from agent.storing.forwarding import ForwardConfig
 from agent.storing.output import Output
-from agent.storing.store import StoreOutput
+from agent.storing.store import StoreOutput, server_output
 from bpf.spec import source_digest
 
 _log = logging.getLogger(__name__)
@@ -61,11 +62,18 @@ class AgentConfig:
     node: str = field(default_factory=lambda: os.uname().nodename)
     cluster: str = "local"
     store: Path | None = None
-    """Directory of the store; None: nothing is kept."""
+    """Directory of the embedded store; None: there is none."""
+    forward: ForwardConfig | None = None
+    """The server that rows go to instead; with neither nothing is kept."""
     metrics: tuple[str, int] | None = None
     """IP address and port of /metrics; None: there is none."""
     version: str = ""
     """Of the release, for /metrics."""
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether hops are stored anywhere."""
+        return self.store is not None or self.forward is not None
 
 
 class Agent:
@@ -96,7 +104,7 @@ class Agent:
             self._chronicle = Chronicle()
             totals = HopTotals()
             self._intake = Intake(
-                totals=totals if config.metrics is not None else None, has_rows=config.store is not None
+                totals=totals if config.metrics is not None else None, has_rows=config.keeps_rows
             )
             self._output = self._open_output(config)
             if self._output is not None:
@@ -185,9 +193,12 @@ class Agent:
         return AgentFacts(os.getpid(), nic, vports, self.counters(), stored, self.config.node)
 
     def _open_output(self, config: AgentConfig) -> Output | None:
-        if config.store is None:
+        if config.forward is not None:
+            sink = server_output(config.forward, config.cluster, config.node)
+        elif config.store is not None:
+            sink = StoreOutput(config.store, config.cluster, config.node)
+        else:
             return None
-        sink = StoreOutput(config.store, config.cluster, config.node)
         if sink.predecessor is not None:
             _log.warning("the agent before was killed", extra={"pid": sink.predecessor.pid})
             self._chronicle.gap(sink.predecessor)

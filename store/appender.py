@@ -80,9 +80,12 @@ class Appender:
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
         limits: Limits = DEFAULT_LIMITS,
+        refusal: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`refusal` says why nothing may be written now, beyond what the disk says; None: it may."""
         self._directory, self._cluster, self._node = directory, cluster, node
         self._clock, self._monotonic, self._limits = clock, monotonic, limits
+        self._refusal = refusal
         self._sealer = Sealer()
         self._open: dict[str, OpenSegment] = {}
         self._waiting: deque[EncodedFrame] = deque()
@@ -188,6 +191,8 @@ class Appender:
             self._drop_oldest()
 
     def _write_all(self) -> None:
+        if reason := self._refusal():
+            raise StoreError(reason)
         while self._waiting:
             frame = self._waiting[0]
             segment = self._segment_for(frame)

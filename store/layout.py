@@ -22,6 +22,7 @@ TEMPORARY: Final = ".tmp-"
 APPENDERS: Final = "appenders"
 """Directory of the appenders' own files, one per node (store/appender.py)."""
 
+
 _VERSION_FILE: Final = "version"
 _VERSION_BYTES: Final = 4096
 _NAME_BYTES: Final = 200  # file systems take 255; a suffix and `.tmp-PID-` want room

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from store.locks import WRITER_LOCK
+
 _log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 5.0
@@ -24,7 +26,6 @@ INTERRUPT_S: Final = 0.05
 FAILED: Final = 1
 UNUSABLE: Final = 2
 LOCKED: Final = 3
-LOCK_NAME: Final = "writer.lock"
 _MALLOC: Final = {-8: 1, -3: 32 << 10, -1: 64 << 10, -2: 0}
 """mallopt(3): one arena; 32 kB and more are mapped, and so given back at once; no room kept at the top."""
 _ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -38,7 +39,7 @@ class WriterLock:
     """Held until the process ends. Raises Locked, OSError (FileNotFoundError: there is no directory)."""
 
     def __init__(self, store: Path) -> None:
-        self._path = store / LOCK_NAME
+        self._path = store / WRITER_LOCK
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

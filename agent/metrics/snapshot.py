@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from agent.hops.totals import BORDERS_NS, HopFacts
 from agent.storing.output import OutputFacts
 from agent.storing.store import StoreFacts
+from store.spool.facts import SpoolFacts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _UPPER_BOUNDS: Final = (*(str(border / 1e9) for border in BORDERS_NS), "+Inf")
@@ -43,6 +44,8 @@ class MetricsSnapshot:
     output: OutputFacts | None = None
     """None: nothing is stored."""
     sampling_shift: int = 0
+    time_ns: int = 0
+    """Of this moment, ns since 1970."""
 
 
 def text(snapshot: MetricsSnapshot) -> bytes:
@@ -74,6 +77,8 @@ class _Snapshot(Collector):
         if snapshot.output is not None:
             yield from _output(snapshot.output)
             yield from _store(snapshot.output.store)
+            if snapshot.output.store.spool is not None:
+                yield from _spool(snapshot.output.store.spool, snapshot.time_ns)
             yield GaugeMetricFamily(
                 "overhop_sampling_shift", "n, where one in 2^n traces is kept.", snapshot.sampling_shift
             )
@@ -130,6 +135,25 @@ def _store(store: StoreFacts) -> Iterable[Metric]:
         "overhop_store_writer_deaths",
         "Ends of the store's writer that nobody asked for.",
         store.writer.deaths,
+    )
+
+
+def _spool(spool: SpoolFacts, now_ns: int) -> Iterable[Metric]:
+    """Counts are those of the spool, which outlives agents."""
+    yield _by("overhop_forwarded_rows", "Rows of the spool that the server has.", "table", spool.sent)
+    yield _by("overhop_spool_dropped_rows", "Rows of the spool that are lost.", "reason", spool.dropped)
+    waiting = GaugeMetricFamily("overhop_spool_rows", "Rows that wait in the spool.", labels=("table",))
+    for table, rows in spool.waiting.items():
+        waiting.add_metric((table,), rows)
+    yield waiting
+    yield GaugeMetricFamily("overhop_spool_bytes", "Size of the spool on disk.", spool.size_bytes)
+    age_s = 0.0 if spool.oldest_ns is None else max(0.0, (now_ns - spool.oldest_ns) / 1e9)
+    yield GaugeMetricFamily("overhop_spool_oldest_seconds", "Age of the first row that waits.", age_s)
+    yield GaugeMetricFamily("overhop_forwarder_up", "1: the server takes rows.", float(spool.error is None))
+    yield GaugeMetricFamily(
+        "overhop_store_clock_offset_seconds",
+        "The server's clock minus the node's, where they differ by more than 2 s.",
+        spool.clock_off_ns / 1e9,
     )
 
 

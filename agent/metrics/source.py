@@ -2,6 +2,7 @@
 """From the parts of an agent to what /metrics says of them."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class MetricsSource:
             ring_lag=self.datapath.lag,
             output=None if self.output is None else self.output.facts(),
             sampling_shift=self.intake.sampling_shift,
+            time_ns=time.time_ns(),
         )
 
 

@@ -152,10 +152,11 @@ def _store_problem(output: OutputFacts | None) -> str:
     if output is None:
         return ""
     store = output.store
-    waiting, dropped = sum(store.waiting.values()), sum(store.dropped.values())
-    parts = [store.error] if store.error is not None else []
-    parts += [f"{waiting:,} rows wait"] if waiting and store.error is not None else []
-    parts += [f"{dropped:,} rows dropped since start"] if dropped else []
+    waiting = sum(store.waiting.values())
+    waiting += 0 if store.spool is None else sum(store.spool.waiting.values())
+    parts = [store.trouble] if store.trouble is not None else []
+    parts += [f"{waiting:,} rows wait"] if waiting and store.trouble is not None else []
+    parts += [f"{store.lost:,} rows dropped since start"] if store.lost else []
     parts += [f"row times {store.ahead_ns / 1e9:,.0f} s ahead of the clock"] if store.ahead_ns else []
     return ", ".join(parts)
 

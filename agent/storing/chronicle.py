@@ -9,9 +9,9 @@ from agent import capabilities
 from agent.hooks.points import Hook
 from agent.plan.model import Plan
 from agent.reading.counters import LOSSES
+from agent.storing.child import ChildStatus
 from agent.storing.events import Event, Events
 from agent.storing.presence import Predecessor
-from agent.storing.writer import WriterStatus
 
 
 class Chronicle:
@@ -22,6 +22,7 @@ class Chronicle:
         self._events = Events()
         self._is_started = False
         self._is_ahead = False
+        self._is_store_clock_off = False
         self._lost: Mapping[str, int] = {}
         self._lost_looked_ns = clock()
 
@@ -105,6 +106,14 @@ class Chronicle:
             return
         self._state("store", "good", f"{dropped_rows} rows dropped since the start" if dropped_rows else "")
 
+    def store_clock(self, off_ns: int) -> None:
+        """How far the server's clock is from ours; as long as they agree there is nothing to say."""
+        if off_ns and not self._is_store_clock_off:
+            self._state("store clock", "off", f"the server's is {off_ns / 1e9:+,.0f} s from ours")
+        elif self._is_store_clock_off and not off_ns:
+            self._state("store clock", "good")
+        self._is_store_clock_off = bool(off_ns)
+
     def row_times(self, ahead_ns: int) -> None:
         """How far they are ahead of the clock; as long as they never were there is nothing to say."""
         if ahead_ns and not self._is_ahead:
@@ -113,10 +122,10 @@ class Chronicle:
             self._state("row times", "good")
         self._is_ahead = bool(ahead_ns)
 
-    def writer(self, status: WriterStatus) -> None:
+    def child(self, what: str, status: ChildStatus) -> None:
         """Who makes Parquet of the segments."""
         state = "elsewhere" if status.elsewhere else "running" if status.pid else "ended"
-        self._state("writer", state, f"ended {status.deaths} times" if status.deaths else "")
+        self._state(what, state, f"ended {status.deaths} times" if status.deaths else "")
 
     def _state(self, what: str, state: str, detail: str = "") -> None:
         self._events.state(what, state, self._clock(), detail)

@@ -127,8 +127,9 @@ class Output:
 
     def _look_at_store(self) -> None:
         facts = self._sink.facts()
-        self._chronicle.store(facts.error, sum(facts.dropped.values()))
-        self._chronicle.writer(facts.writer)
+        self._chronicle.store(facts.trouble, facts.lost)
+        self._chronicle.child("forwarder" if facts.sends else "writer", facts.writer)
+        self._chronicle.store_clock(0 if facts.spool is None else facts.spool.clock_off_ns)
         self._chronicle.row_times(facts.ahead_ns)
 
     def _put_events(self, now_ns: int) -> None:

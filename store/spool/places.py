@@ -3,14 +3,13 @@
 
 from pathlib import Path
 
+from store.locks import FORWARDERS, WRITER_LOCK
 from store.query import StoreError
-from store.spool.position import DIRECTORY
-from store.writer import LOCK_NAME
 
 
 def require_spool(directory: Path) -> None:
     """Raises StoreError if an embedded store is there: sending would remove its rows."""
-    if (directory / LOCK_NAME).exists():
+    if (directory / WRITER_LOCK).exists():
         raise StoreError(
             f"spool {directory}: it is an embedded store: give another directory "
             "(overhop store import brings its rows to a server)"
@@ -19,7 +18,7 @@ def require_spool(directory: Path) -> None:
 
 def require_store(directory: Path) -> None:
     """Raises StoreError if a spool is there: its rows are on their way to a server."""
-    if (directory / DIRECTORY).exists():
+    if (directory / FORWARDERS).exists():
         raise StoreError(
             f"store {directory}: it is a spool, whose rows go to a server: give another directory"
         )

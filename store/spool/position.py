@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from store.layout import DIRECTORY_MODE, FILE_MODE, encode_node
+from store.locks import FORWARDERS
 from store.schema import TABLES, Table
 
-DIRECTORY: Final = "forwarders"
 _MAGIC: Final = b"ohsent1\n"
 _RECORD: Final = struct.Struct("<8s16s8Q")  # magic, table, members of Position
 _CRC: Final = struct.Struct("<I")
@@ -59,7 +59,7 @@ class PositionFile:
     """
 
     def __init__(self, spool: Path, node: str) -> None:
-        directory = spool / DIRECTORY
+        directory = spool / FORWARDERS
         directory.mkdir(DIRECTORY_MODE, exist_ok=True)
         self._path = directory / encode_node(node)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
@@ -103,7 +103,7 @@ class PositionFile:
 
 def positions(spool: Path, node: str) -> dict[str, Position]:
     """How far a node's rows were sent, by table, beside a forwarder. Raises OSError."""
-    data = (spool / DIRECTORY / encode_node(node)).read_bytes()
+    data = (spool / FORWARDERS / encode_node(node)).read_bytes()
     return {table.name: read_position(data[_slot(table) :], table) for table in TABLES}
 
 

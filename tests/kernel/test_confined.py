@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.storing.writer import ConfinedProcess
+from agent.storing.child import ConfinedProcess
 from tests.accept.verdict import until
 
 TIMEOUT_S = 20.0
@@ -15,7 +15,7 @@ PROBE = "tests.kernel.confined_probe"
 PARENT = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from agent.storing.writer import ConfinedProcess
+from agent.storing.child import ConfinedProcess
 child = ConfinedProcess({PROBE!r}, ["wait"])
 text = ""
 while not text.endswith("\\n"):

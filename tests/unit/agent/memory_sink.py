@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Sink that remembers."""
 
+from agent.storing.child import ChildStatus
 from agent.storing.store import StoreFacts
-from agent.storing.writer import WriterStatus
 from store.batch import Batch, Labels
 
 
@@ -28,7 +28,7 @@ class MemorySink:
         appended: dict[str, int] = {}
         for batch in self.batches:
             appended[batch.table.name] = appended.get(batch.table.name, 0) + len(batch)
-        writer = WriterStatus(0 if self.closed else 7, elsewhere=False, deaths=0)
+        writer = ChildStatus(0 if self.closed else 7, elsewhere=False, deaths=0)
         return StoreFacts(
             "memory", appended=appended, error=self.error, writer=writer, ahead_ns=self.ahead_ns
         )

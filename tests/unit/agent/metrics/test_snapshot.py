@@ -6,9 +6,9 @@ import pytest
 
 from agent.hops.totals import HopFacts
 from agent.metrics.snapshot import MetricsSnapshot, text
+from agent.storing.child import ChildStatus
 from agent.storing.output import OutputFacts, Totals
 from agent.storing.store import StoreFacts
-from agent.storing.writer import WriterStatus
 from tests.promtool import require_no_fault
 
 BUCKETS = [1, 2, *[0] * 18, 3]
@@ -26,7 +26,7 @@ STORE = StoreFacts(
     {"hop_10s": 1},
     None,
     None,
-    WriterStatus(7, False, 3),
+    ChildStatus(7, False, 3),
 )
 SNAPSHOT = MetricsSnapshot(
     version="1.2.3",

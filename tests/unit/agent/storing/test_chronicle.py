@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from agent.hooks.points import Hook
 from agent.plan.model import Plan
+from agent.storing.child import ChildStatus
 from agent.storing.chronicle import Chronicle
 from agent.storing.presence import Predecessor
-from agent.storing.writer import WriterStatus
 from bpf.record import Point
 
 COUNTERS = {"slot_busy": 0, "overwritten": 0, "slot_busy_second": 0, "ring_full": 0, "scratch_busy": 0}
@@ -95,9 +95,9 @@ def test_chronicle_store_and_writer() -> None:
     told.chronicle.store(None, 0)
     told.chronicle.store("store /s: No space left", 0)
     told.chronicle.store(None, 12)
-    told.chronicle.writer(WriterStatus(7, elsewhere=False, deaths=0))
-    told.chronicle.writer(WriterStatus(0, elsewhere=False, deaths=1))
-    told.chronicle.writer(WriterStatus(0, elsewhere=True, deaths=1))
+    told.chronicle.child("writer", ChildStatus(7, elsewhere=False, deaths=0))
+    told.chronicle.child("writer", ChildStatus(0, elsewhere=False, deaths=1))
+    told.chronicle.child("writer", ChildStatus(0, elsewhere=True, deaths=1))
     assert [row[:3] for row in told.rows()] == [
         ("store", "good", ""),
         ("store", "trouble", "store /s: No space left"),

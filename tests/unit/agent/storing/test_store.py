@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.storing.child import ChildStatus, Supervisor
 from agent.storing.events import Event, event_batch
 from agent.storing.presence import Predecessor, Presence
 from agent.storing.store import StoreFacts, StoreOutput
-from agent.storing.writer import WriterStatus, WriterSupervisor
 from store.appender import Appender
 from store.query import StoreError
 from store.segment import SegmentReader
@@ -28,6 +28,9 @@ class QuietProcess:
     def said(self) -> str:
         return ""
 
+    def told(self) -> str:
+        return ""
+
     def end(self, timeout_s: float) -> None:
         self.ended_after_s = timeout_s
 
@@ -36,7 +39,7 @@ class QuietProcess:
 
 
 def output(path: Path, process: QuietProcess | None = None) -> StoreOutput:
-    return StoreOutput(path, "c", "n1", WriterSupervisor(lambda: process or QuietProcess()))
+    return StoreOutput(path, "c", "n1", Supervisor(lambda: process or QuietProcess()))
 
 
 def states(store: Path) -> list[str]:
@@ -63,7 +66,7 @@ def test_store_output_facts_before_and_after_the_end(tmp_path: Path) -> None:
     sink.append(BATCH)
     sink.poll(0)
     before = StoreFacts(
-        str(tmp_path / "s"), appended={"event": 1}, writer=WriterStatus(77, elsewhere=False, deaths=0)
+        str(tmp_path / "s"), appended={"event": 1}, writer=ChildStatus(77, elsewhere=False, deaths=0)
     )
     assert sink.facts() == before
     sink.close()

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from agent.storing.writer import WriterStatus, WriterSupervisor
+from agent.storing.child import ChildStatus, Supervisor
 
 S = 1_000_000_000
 
@@ -13,6 +13,7 @@ class FakeProcess:
         self.pid = pid
         self.code: int | None = None
         self.text = ""
+        self.output = ""
         self.ended_after_s: float | None = None
         self.closed = False
 
@@ -21,6 +22,10 @@ class FakeProcess:
 
     def said(self) -> str:
         text, self.text = self.text, ""
+        return text
+
+    def told(self) -> str:
+        text, self.output = self.output, ""
         return text
 
     def end(self, timeout_s: float) -> None:
@@ -48,16 +53,16 @@ def starter() -> Starter:
 
 
 def test_supervisor_starts_at_the_first_poll_and_once(starter: Starter) -> None:
-    supervisor = WriterSupervisor(starter)
-    assert supervisor.status == WriterStatus(0, elsewhere=False, deaths=0)
+    supervisor = Supervisor(starter)
+    assert supervisor.status == ChildStatus(0, elsewhere=False, deaths=0)
     supervisor.poll(0)
     supervisor.poll(S)
     assert len(starter.made) == 1
-    assert supervisor.status == WriterStatus(100, elsewhere=False, deaths=0)
+    assert supervisor.status == ChildStatus(100, elsewhere=False, deaths=0)
 
 
 def test_supervisor_dead_writer_is_started_again_with_growing_waits(starter: Starter) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     now_ns = 0
     starts = []
     for _ in range(7 * 60 * 50):
@@ -73,7 +78,7 @@ def test_supervisor_dead_writer_is_started_again_with_growing_waits(starter: Sta
 
 
 def test_supervisor_writer_that_lived_long_is_started_again_soon(starter: Starter) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     for at_s in (0, 1, 2, 4):
         supervisor.poll(at_s * S)
         starter.made[-1].code = 1
@@ -92,17 +97,19 @@ def test_supervisor_lock_held_elsewhere_is_looked_at_every_30_s(
     starter: Starter, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     for at_s in range(100):
         supervisor.poll(at_s * S)
         starter.made[-1].code = 3
     assert len(starter.made) == 4
-    assert supervisor.status == WriterStatus(0, elsewhere=True, deaths=0)
-    assert [record.message for record in caplog.records] == ["another writer works on the store"]
+    assert supervisor.status == ChildStatus(0, elsewhere=True, deaths=0)
+    assert [record.message for record in caplog.records] == [
+        "another process works instead of the store's writer"
+    ]
 
 
 def test_supervisor_lock_that_became_free_is_ours(starter: Starter) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     supervisor.poll(0)
     starter.made[-1].code = 3
     supervisor.poll(S)
@@ -110,13 +117,13 @@ def test_supervisor_lock_that_became_free_is_ours(starter: Starter) -> None:
     supervisor.poll(32 * S)
     assert supervisor.status.elsewhere
     supervisor.poll(42 * S)
-    assert supervisor.status == WriterStatus(101, elsewhere=False, deaths=0)
+    assert supervisor.status == ChildStatus(101, elsewhere=False, deaths=0)
 
 
 def test_supervisor_that_cannot_start_says_so_and_tries_again(
     starter: Starter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     starter.refuses = True
     supervisor.poll(0)
     supervisor.poll(S // 2)
@@ -127,7 +134,7 @@ def test_supervisor_that_cannot_start_says_so_and_tries_again(
 
 
 def test_supervisor_passes_on_whole_lines(starter: Starter, caplog: pytest.LogCaptureFixture) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     supervisor.poll(0)
     starter.made[0].text = "one\ntw"
     supervisor.poll(1)
@@ -137,7 +144,7 @@ def test_supervisor_passes_on_whole_lines(starter: Starter, caplog: pytest.LogCa
 
 
 def test_supervisor_says_what_is_repeated_once(starter: Starter, caplog: pytest.LogCaptureFixture) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter)
     for at_s in (0, 31, 62):
         supervisor.poll(at_s * S)
         starter.made[-1].text = "WARNING another writer\n"
@@ -154,11 +161,32 @@ def test_supervisor_says_what_is_repeated_once(starter: Starter, caplog: pytest.
 
 
 def test_supervisor_close_ends_the_child(starter: Starter, caplog: pytest.LogCaptureFixture) -> None:
-    supervisor = WriterSupervisor(starter)
+    supervisor = Supervisor(starter, end_timeout_s=2.5)
     supervisor.poll(0)
     starter.made[0].text = "last words"
-    supervisor.close(2.5)
-    supervisor.close(2.5)
+    supervisor.close()
+    supervisor.close()
     assert starter.made[0].ended_after_s == 2.5
     assert starter.made[0].closed
     assert caplog.records[0].__dict__["line"] == "last words"
+
+
+def test_supervisor_hears_whole_lines_of_the_output_until_the_end(starter: Starter) -> None:
+    heard: list[str] = []
+    supervisor = Supervisor(starter, "the forwarder", heard.append)
+    supervisor.poll(0)
+    starter.made[0].output = "one\ntw"
+    supervisor.poll(1)
+    starter.made[0].output = "o\n"
+    supervisor.poll(2)
+    starter.made[0].output = "three\n"
+    supervisor.close()
+    assert heard == ["one", "two", "three"]
+
+
+def test_supervisor_calls_its_child_by_name(starter: Starter, caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = Supervisor(starter, "the forwarder")
+    supervisor.poll(0)
+    starter.made[0].code = 1
+    supervisor.poll(S)
+    assert caplog.records[0].message == "the forwarder ended, it is started again"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store's writer as a child of the agent: started, started again when it dies, ended with the agent.
+"""A process beside the agent: started, started again when it dies, ended with the agent.
 
-The agent appends rows whether there is a writer or not; the writer makes Parquet of them (docs/store.md).
+The agent appends rows whether there is one or not; the store's writer makes Parquet of them (docs/store.md),
+the forwarder sends them to a server (docs/spool.md).
 """
 
-import errno
 import logging
 import os
 import subprocess
@@ -17,32 +17,33 @@ from typing import IO, Protocol
 _log = logging.getLogger(__name__)
 
 ALREADY_WRITTEN = 3
-"""Exit code of a writer where another one holds the lock of the directory."""
+"""Exit code where another process does the work already and holds the lock."""
 LOOK_AGAIN_S = 30.0
-"""How long another agent's writer is left alone until it is looked whether it is still there."""
+"""How long that one is left alone until it is looked whether it is still there."""
 BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Waits after deaths that follow one another."""
 SETTLED_S = 10.0
-"""A writer that lived this long holds the lock."""
+"""A child that lived this long holds the lock."""
 STEADY_S = 120.0
-"""A writer that lived this long has no back-off any more."""
+"""A child that lived this long has no back-off any more."""
 END_TIMEOUT_S = 5.0
+WRITER = "the store's writer"
 _ROOT = Path(__file__).resolve().parents[2]
 """Where our packages are."""
-_SAID_BYTES = 8192
+_SAID_BYTES = 65536
 _LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class WriterStatus:
-    """Who writes: our child `pid` (0: none), or another agent's writer (`elsewhere`); `deaths` of ours."""
+class ChildStatus:
+    """Who works: our child `pid` (0: none), or another agent's (`elsewhere`); `deaths` of ours."""
 
     pid: int
     elsewhere: bool
     deaths: int
 
 
-NO_WRITER = WriterStatus(0, elsewhere=False, deaths=0)
+NO_CHILD = ChildStatus(0, elsewhere=False, deaths=0)
 
 
 class Process(Protocol):
@@ -56,6 +57,10 @@ class Process(Protocol):
 
     def said(self) -> str:
         """What it wrote to standard error since the last call, without waiting."""
+        ...
+
+    def told(self) -> str:
+        """What it wrote to standard output since the last call, without waiting; empty: nobody listens."""
         ...
 
     def end(self, timeout_s: float) -> None:
@@ -74,11 +79,21 @@ def delay_s(exit_code: int, deaths_in_a_row: int) -> float:
     return BACK_OFF_S[min(deaths_in_a_row, len(BACK_OFF_S)) - 1]
 
 
-class WriterSupervisor:
-    """Keeps one writer running. `start` makes the child; poll() it often, it never waits."""
+class Supervisor:
+    """Keeps one child running. `start` makes it; poll() it often, it never waits.
 
-    def __init__(self, start: Callable[[], Process]) -> None:
+    `what` is how messages call it; `hear` gets each line of its standard output.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Process],
+        what: str = WRITER,
+        hear: Callable[[str], None] = lambda _: None,
+        end_timeout_s: float = END_TIMEOUT_S,
+    ) -> None:
         self._start = start
+        self._what, self._hear, self._end_timeout_s = what, hear, end_timeout_s
         self._process: Process | None = None
         self._elsewhere = False
         self._deaths = 0
@@ -87,36 +102,40 @@ class WriterSupervisor:
         self._next_start_ns = 0
         self._unfinished = ""
         self._last_line = ""
-        """A writer that is started again and again says the same: once is enough."""
+        """A child that is started again and again says the same: once is enough."""
+        self._untold = ""
 
     @property
-    def status(self) -> WriterStatus:
+    def status(self) -> ChildStatus:
         """Of this moment."""
-        return WriterStatus(self._process.pid if self._process else 0, self._elsewhere, self._deaths)
+        return ChildStatus(self._process.pid if self._process else 0, self._elsewhere, self._deaths)
 
     def poll(self, now_ns: int) -> None:
-        """Start the writer if it is due, notice its end. `now_ns`: CLOCK_MONOTONIC."""
+        """Start the child if it is due, notice its end. `now_ns`: CLOCK_MONOTONIC."""
         if self._process is None:
             if now_ns >= self._next_start_ns:
                 self._begin(now_ns)
             return
         self._pass_on(self._process.said())
+        self._listen(self._process.told())
         code = self._process.poll()
         if code is not None:
             self._forget(self._process)
             self._ended(code, now_ns)
         elif self._elsewhere and now_ns - self._started_ns >= int(SETTLED_S * 1e9):
             self._elsewhere = False
-            _log.info("the other writer of the store is gone, ours works now")
+            _log.info(f"the other one is gone, {self._what} works now")
 
-    def close(self, timeout_s: float = END_TIMEOUT_S) -> None:
-        """End the child; returns within about `timeout_s`."""
+    def close(self) -> None:
+        """End the child; returns within about the time that it was given."""
         if self._process is not None:
-            self._process.end(timeout_s)
+            self._process.end(self._end_timeout_s)
             self._forget(self._process)
 
     def _forget(self, process: Process) -> None:
         self._pass_on(process.said() + "\n")
+        self._listen(process.told())
+        self._untold = ""
         process.close()
         self._process = None
 
@@ -125,13 +144,15 @@ class WriterSupervisor:
         try:
             self._process = self._start()
         except OSError as error:
-            _log.error("cannot start the store's writer", extra={"reason": str(error)})
+            _log.error(f"cannot start {self._what}", extra={"reason": str(error)})
             self._wait_after(1, now_ns)
 
     def _ended(self, code: int, now_ns: int) -> None:
         if code == ALREADY_WRITTEN:
             if not self._elsewhere:
-                _log.info("another writer works on the store", extra={"look_again_s": LOOK_AGAIN_S})
+                _log.info(
+                    f"another process works instead of {self._what}", extra={"look_again_s": LOOK_AGAIN_S}
+                )
             self._elsewhere = True
             self._next_start_ns = now_ns + int(delay_s(code, 0) * 1e9)
             return
@@ -146,7 +167,7 @@ class WriterSupervisor:
         wait_s = delay_s(code, self._deaths_in_a_row)
         self._next_start_ns = now_ns + int(wait_s * 1e9)
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        _log.warning("the store's writer ended, it is started again", extra={"how": how, "in_s": wait_s})
+        _log.warning(f"{self._what} ended, it is started again", extra={"how": how, "in_s": wait_s})
 
     def _pass_on(self, said: str) -> None:
         *lines, self._unfinished = (self._unfinished + said).split("\n")
@@ -154,8 +175,13 @@ class WriterSupervisor:
         for line in filter(None, map(str.strip, lines)):
             if line != self._last_line:
                 level = logging.ERROR if line.startswith("ERROR ") else logging.WARNING
-                _log.log(level, "the store's writer says", extra={"line": line[:_LINE_BYTES]})
+                _log.log(level, f"{self._what} says", extra={"line": line[:_LINE_BYTES]})
             self._last_line = line
+
+    def _listen(self, told: str) -> None:
+        *lines, self._untold = (self._untold + told).split("\n")
+        for line in lines:
+            self._hear(line)
 
 
 class ConfinedProcess:
@@ -164,7 +190,7 @@ class ConfinedProcess:
     Raises OSError if it cannot be started.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], *, listens: bool = False) -> None:
         # -P: nothing is imported from wherever the agent was started.
         argv = [sys.executable, "-P", "-m", "agent.storing.confined", str(os.getpid()), module, *arguments]
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -172,13 +198,15 @@ class ConfinedProcess:
             argv,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if listens else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             process_group=0,  # Ctrl-C is the agent's to handle
         )
         assert self._process.stderr is not None
         self._stderr: IO[bytes] = self._process.stderr
-        os.set_blocking(self._stderr.fileno(), False)
+        self._stdout: IO[bytes] | None = self._process.stdout
+        for stream in filter(None, (self._stderr, self._stdout)):
+            os.set_blocking(stream.fileno(), False)
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -187,12 +215,11 @@ class ConfinedProcess:
 
     def said(self) -> str:
         """What it wrote to standard error since the last call."""
-        try:
-            return os.read(self._stderr.fileno(), _SAID_BYTES).decode(errors="replace")
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
-            return ""
+        return _read(self._stderr)
+
+    def told(self) -> str:
+        """What it wrote to standard output since the last call."""
+        return "" if self._stdout is None else _read(self._stdout)
 
     def end(self, timeout_s: float) -> None:
         """SIGTERM, and SIGKILL if that does not help."""
@@ -200,15 +227,23 @@ class ConfinedProcess:
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            _log.warning("the store's writer does not end: killed", extra={"after_s": timeout_s})
+            _log.warning("a process does not end: killed", extra={"child": self.pid, "after_s": timeout_s})
             self._process.kill()
             self._process.wait()
 
     def close(self) -> None:
-        """Close our end of its standard error."""
-        self._stderr.close()
+        """Close our ends of its pipes."""
+        for stream in filter(None, (self._stderr, self._stdout)):
+            stream.close()
 
 
-def writer_of(store: Path) -> WriterSupervisor:
+def _read(stream: IO[bytes]) -> str:
+    try:
+        return os.read(stream.fileno(), _SAID_BYTES).decode(errors="replace")
+    except BlockingIOError:
+        return ""
+
+
+def writer_of(store: Path) -> Supervisor:
     """The supervisor of the writer of the store at `store`; nothing runs before poll()."""
-    return WriterSupervisor(lambda: ConfinedProcess("store.writer", [str(store)]))
+    return Supervisor(lambda: ConfinedProcess("store.writer", [str(store)]))

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real servers for tests and benchmarks: on free ports of loopback, in their own directories, gone at the end.
+
+Found by an environment variable, else in ../shared/bin beside the checkout, else on PATH or in the virtual
+environment (./dev test puts them there).
+"""
+
+import json
+import lzma
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.require import require
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED = _ROOT.parent / "shared" / "bin"
+_START_TIMEOUT_S = 60.0
+_END_TIMEOUT_S = 20.0
+_LOOK_S = 0.05
+ORG = "overhop"
+
+
+class ServerError(Exception):
+    """A server does not start, or is not what it should be."""
+
+
+@dataclass(slots=True)
+class Server:
+    """A server that runs; stop it, kill it, start it again with the same port and data."""
+
+    name: str
+    url: str
+    directory: Path
+    argv: Sequence[str]
+    is_ready: Callable[[str], bool]
+    token: str = ""
+    """Of InfluxDB 2 the token that may do everything, of InfluxDB 1 the password; empty: there is none."""
+    user: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    end_signal: signal.Signals = signal.SIGINT
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def target(self) -> str:
+        """The store's URL."""
+        place = self.url.removeprefix("http://")
+        user = f"{self.user}@" if self.user else ""
+        return f"{self.name}://{user}{place}/" + (ORG if self.name == "influxdb2" else "")
+
+    @property
+    def token_file(self) -> Path | None:
+        """The token in a file."""
+        if not self.token:
+            return None
+        path = self.directory / "token"
+        path.write_text(self.token + "\n")
+        path.chmod(0o600)
+        return path
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Run it; returns once it answers."""
+        log = (self.directory / "log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                self.argv,
+                cwd=self.directory,
+                env={"PATH": os.environ["PATH"], "HOME": str(self.directory), **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while not self.is_ready(self.url):
+            if self.process.poll() is not None or time.monotonic() > deadline_s:
+                said = (self.directory / "log").read_text(errors="replace")[-2000:]
+                self.kill()
+                raise ServerError(f"{self.name} does not start: {said}")
+            time.sleep(_LOOK_S)
+
+    def stop(self) -> None:
+        """A clean end."""
+        self._end(self.end_signal)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@contextmanager
+def influxdb2(directory: Path, data: Path | None = None, host: str = "127.0.0.1") -> Iterator[Server]:
+    """InfluxDB 2.7 with the organisation `overhop`, no bucket of ours. `data`: where its engine keeps files."""
+    binary = influxd2()
+    port = free_port()
+    engine = data or directory / "engine"
+    argv = (
+        binary,
+        *("--bolt-path", str(directory / "bolt"), "--sqlite-path", str(directory / "sqlite")),
+        *("--engine-path", str(engine), "--http-bind-address", f"{host}:{port}"),
+        *("--reporting-disabled", "--ui-disabled", "--log-level", "error"),
+    )
+    token = secrets.token_hex(16)
+    server = Server("influxdb2", f"http://{host}:{port}", directory, argv, _is_healthy, token)
+    with _running(server):
+        setup = {"username": "admin", "password": token, "org": ORG, "bucket": "unused", "token": token}
+        post(server.url + "/api/v2/setup", json.dumps(setup).encode())
+        yield server
+
+
+@contextmanager
+def influxdb1(
+    directory: Path, data: Path | None = None, *, has_users: bool = False, host: str = "127.0.0.1"
+) -> Iterator[Server]:
+    """InfluxDB 1.6 without any database; `has_users`: an administrator must log in."""
+    binary = influxd1()
+    port, rpc = free_port(), free_port()
+    where = data or directory
+    config = directory / "influxdb.conf"
+    config.write_text(
+        f'reporting-disabled = true\nbind-address = "127.0.0.1:{rpc}"\n'
+        f'[meta]\n  dir = "{where / "meta"}"\n'
+        f'[data]\n  dir = "{where / "data"}"\n  wal-dir = "{where / "wal"}"\n  query-log-enabled = false\n'
+        "[monitor]\n  store-enabled = false\n"
+        f'[http]\n  bind-address = "{host}:{port}"\n  log-enabled = false\n'
+        f"  auth-enabled = {str(has_users).lower()}\n"
+    )
+    argv = (binary, "-config", str(config))
+    token, user = (secrets.token_hex(16), "admin") if has_users else ("", "")
+    server = Server("influxdb1", f"http://{host}:{port}", directory, argv, _is_pinged, token, user)
+    with _running(server):
+        if has_users:
+            statement = f"CREATE USER {user} WITH PASSWORD '{token}' WITH ALL PRIVILEGES"
+            post(server.url + "/query?q=" + quote(statement), b"")
+        yield server
+
+
+@contextmanager
+def victoriametrics(directory: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+    """A single VictoriaMetrics."""
+    binary = find("OVERHOP_VICTORIAMETRICS", "victoria-metrics", lambda _: True)
+    require(binary, "victoria-metrics (./dev test downloads it, or OVERHOP_VICTORIAMETRICS)")
+    port = free_port()
+    argv = (
+        str(binary),
+        *(f"-storageDataPath={directory / 'data'}", f"-httpListenAddr={host}:{port}"),
+        *("-retentionPeriod=1", "-loggerLevel=ERROR", "-memory.allowedBytes=268435456"),
+    )
+    with _running(Server("victoriametrics", f"http://{host}:{port}", directory, argv, _is_healthy)) as server:
+        yield server
+
+
+def influxd2() -> str:
+    """The program of InfluxDB 2; skips (CI: fails) without."""
+    found = find("OVERHOP_INFLUXD2", "influxd", lambda path: _version(path) == "2")
+    require(found, "influxd 2.x (OVERHOP_INFLUXD2, or on PATH)")
+    return str(found)
+
+
+def influxd1() -> str:
+    """The program of InfluxDB 1; skips (CI: fails) without."""
+    found = find("OVERHOP_INFLUXD1", "influxd", lambda path: _version(path) == "1")
+    found = found or find("OVERHOP_INFLUXD1", "influxd-1", lambda path: _version(path) == "1")
+    require(found, "influxd 1.x (./dev test downloads it, or OVERHOP_INFLUXD1)")
+    return str(found)
+
+
+def find(variable: str, name: str, fits: Callable[[Path], bool]) -> Path | None:
+    """A program by environment variable, in ../shared/bin, in the virtual environment or on PATH."""
+    if os.environ.get(variable):
+        return Path(os.environ[variable])
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    known = [_unpacked(name), *(shutil.which(name, path=place) for place in places.split(os.pathsep))]
+    return next((Path(each) for each in known if each is not None and fits(Path(each))), None)
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody has at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def post(url: str, body: bytes) -> bytes:
+    """The answer; ServerError unless it is good."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=30) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        raise ServerError(f"{url}: {error.code}: {error.read()[:300]!r}") from None
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def _is_healthy(url: str) -> bool:
+    return _answers(url + "/health")
+
+
+def _is_pinged(url: str) -> bool:
+    return _answers(url + "/ping")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(200 <= answer.status < 300)
+    except OSError:
+        return False
+
+
+def _version(program: Path) -> str:
+    """The first digit of what `influxd version` says."""
+    said = subprocess.run(
+        [program, "version"], capture_output=True, text=True, check=False, timeout=30
+    ).stdout
+    found = re.search(r"v(\d)\.", said)
+    return found[1] if found else ""
+
+
+def _unpacked(name: str) -> Path | None:
+    """A program of ../shared/bin, unpacked once into a cache; None: it is not there."""
+    packed = _SHARED / f"{name}.xz"
+    if not packed.exists():
+        return None
+    about = packed.stat()
+    directory = Path(tempfile.gettempdir()) / f"overhop-servers-{os.getuid()}"
+    directory.mkdir(0o700, exist_ok=True)
+    program = directory / f"{name}-{about.st_size}-{about.st_mtime_ns}"
+    if not program.exists():
+        fresh = directory / f".{program.name}-{os.getpid()}"
+        with lzma.open(packed) as source, fresh.open("wb") as out:
+            shutil.copyfileobj(source, out)
+        fresh.chmod(0o700)
+        fresh.rename(program)
+    return program

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 import overhop
 from overhop import config, errors, logs, sources
+
+if TYPE_CHECKING:
+    from overhop.stored import Place
 
 app = typer.Typer(
     name="overhop",
@@ -41,7 +44,9 @@ def _setting(flag: str, doc: str = "") -> Any:  # noqa: ANN401  typer's own type
     return typer.Option(spelled, metavar=metavar, help=(doc or each.doc) + default, show_default=False)
 
 
-StoreToRead = Annotated[str | None, _setting("--store", "Directory of the store that is read.")]
+StoreToRead = Annotated[str | None, _setting("--store", "Store that is read: a directory or a server.")]
+TokenFile = Annotated[str | None, _setting("--store-token-file")]
+CaFile = Annotated[str | None, _setting("--store-ca-file")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable output on standard output.")]
 ConfigFile = Annotated[
     Path | None,
@@ -74,9 +79,18 @@ def configured(
     return resolved
 
 
-def _store_path(context: typer.Context, file: Path | None, given: str | None) -> Callable[[], Path | None]:
+def _place(
+    context: typer.Context, file: Path | None, store: str | None, token_file: str | None, ca_file: str | None
+) -> "Callable[[], Place]":
     """Where the store is, once somebody asks. It raises ConfigError."""
-    return lambda: configured(context, file, {"--store": given}).config.store.path
+    given = {"--store": store, "--store-token-file": token_file, "--store-ca-file": ca_file}
+
+    def asked() -> "Place":
+        from overhop.stored import place_of
+
+        return place_of(configured(context, file, given).config.store)
+
+    return asked
 
 
 def _log_as(wanted: config.LoggingSection) -> None:
@@ -119,6 +133,12 @@ def agent(
     nic: Annotated[str | None, _setting("--nic")] = None,
     attach: Annotated[str | None, _setting("--attach")] = None,
     store: Annotated[str | None, _setting("--store")] = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    spool: Annotated[str | None, _setting("--spool")] = None,
+    spool_bytes: Annotated[str | None, _setting("--spool-bytes")] = None,
+    spool_age_s: Annotated[str | None, _setting("--spool-age")] = None,
+    send_rows_per_s: Annotated[str | None, _setting("--send-rows-per-s")] = None,
     cluster: Annotated[str | None, _setting("--cluster")] = None,
     node: Annotated[str | None, _setting("--node")] = None,
     metrics_listen: Annotated[str | None, _setting("--metrics-listen")] = None,
@@ -139,6 +159,12 @@ def agent(
         "--nic": nic,
         "--attach": attach,
         "--store": store,
+        "--store-token-file": token_file,
+        "--store-ca-file": ca_file,
+        "--spool": spool,
+        "--spool-bytes": spool_bytes,
+        "--spool-age": spool_age_s,
+        "--send-rows-per-s": send_rows_per_s,
         "--cluster": cluster,
         "--node": node,
         "--metrics-listen": metrics_listen,
@@ -206,6 +232,8 @@ def hops(
         ),
     ] = None,
     store: StoreToRead = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     config_file: ConfigFile = None,
     once: Annotated[bool, typer.Option("--once", help="Live: one interval, then exit.")] = False,
     duration_s: Annotated[
@@ -237,7 +265,7 @@ def hops(
         limit=limit,
         since=since,
         until=until,
-        store=_store_path(context, config_file, store) if is_stored else None,
+        store=_place(context, config_file, store, token_file, ca_file) if is_stored else None,
     )
     return do_hops(options)
 
@@ -253,6 +281,8 @@ def trace(
         ),
     ] = 0.0,
     store: StoreToRead = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
@@ -262,7 +292,8 @@ def trace(
     """
     from overhop.commands.trace import TraceOptions, do_trace
 
-    return do_trace(TraceOptions(trace_id, _store_path(context, config_file, store), wait_s, as_json))
+    place = _place(context, config_file, store, token_file, ca_file)
+    return do_trace(TraceOptions(trace_id, place, wait_s, as_json))
 
 
 @app.command()
@@ -334,7 +365,11 @@ def demo(
         bool, typer.Option("--no-sidecar", help="Plain servers instead of a mesh with Envoy.")
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the hops in a store there; default: nowhere.")
+        str | None,
+        typer.Option(
+            metavar="DIR|influxdb2|influxdb1",
+            help="Keep the hops in a store there, or in an InfluxDB that the demo starts; default: nowhere.",
+        ),
     ] = None,
     serve: Annotated[
         bool | None,

@@ -7,6 +7,7 @@ overhop/sources.py reads them.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,10 +16,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
+from store.influxdb.target import Target, is_target, parse_target
+
 NONE = "none"
 """What stands for "not at all" where a setting may be left out."""
 ENVIRONMENT_PREFIX = "OVERHOP_"
+LEAST_SPOOL_BYTES = 16 << 20
+"""One segment's worth."""
 _LABEL_BYTES = 63
+_SIZE = re.compile(r"(\d{1,15})(|KiB|MiB|GiB|TiB)")
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_MOST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +90,38 @@ def _listen(value: object) -> Listen | None:
     return Listen(str(address), int(port))
 
 
+def _store_at(value: object) -> "StoreAt":
+    if isinstance(value, Target):
+        return value
+    return parse_target(value) if isinstance(value, str) and is_target(value) else _path(value)
+
+
+def _size(value: object) -> int:
+    found = _SIZE.fullmatch(str(value)) if isinstance(value, int | str) and value is not True else None
+    size_bytes = int(found[1]) * _UNITS[found[2] or ""] if found else 0
+    if size_bytes < LEAST_SPOOL_BYTES:
+        raise ValueError(f"{value!r} is no size such as 512MiB or 2GiB, at least 16MiB")
+    return size_bytes
+
+
+def _positive(value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) and value is not True else 0.0
+    except ValueError:
+        number = 0.0
+    if not 1.0 <= number <= _MOST:
+        raise ValueError(f"{value!r} is no number from 1 to {_MOST:,.0f}")
+    return number
+
+
+StoreAt = Path | Target | None
+"""A directory (embedded store), a server, or nowhere."""
 _Label = Annotated[str, AfterValidator(_label)]
 _OptionalPath = Annotated[Path | None, PlainValidator(_path)]
 _OptionalInterface = Annotated[str | None, BeforeValidator(_or_none), AfterValidator(_interface)]
+_StoreAt = Annotated[StoreAt, PlainValidator(_store_at)]
+_Size = Annotated[int, PlainValidator(_size)]
+_Positive = Annotated[float, PlainValidator(_positive)]
 _OptionalListen = Annotated[Listen | None, PlainValidator(_listen)]
 
 
@@ -110,9 +147,29 @@ class AgentSection(_Section):
 class StoreSection(_Section):
     """Where hops are kept."""
 
-    path: Annotated[_OptionalPath, Option("--store", "DIR")] = Field(
+    url: Annotated[_StoreAt, Option("--store", "DIR|URL")] = Field(
         default=Path("/var/lib/overhop/store"),
-        description="Directory of the store, made with mode 0700; none: nothing is kept.",
+        description="Directory of the embedded store, or a server such as influxdb2://HOST:8086/ORG, "
+        "influxdb1://USER@HOST:8086/, victoriametrics://HOST:8428/ (docs/store.md); none: nothing is kept.",
+    )
+    token_file: Annotated[_OptionalPath, Option("--store-token-file", "FILE")] = Field(
+        default=None, description="File with the server's token; of InfluxDB 1 with the password of USER."
+    )
+    ca_file: Annotated[_OptionalPath, Option("--store-ca-file", "FILE")] = Field(
+        default=None, description="Certificates (PEM) of who signs the server's; none: the system's."
+    )
+    spool: Annotated[_OptionalPath, Option("--spool", "DIR")] = Field(
+        default=Path("/var/lib/overhop/spool"),
+        description="Where rows wait that go to a server (docs/spool.md), made with mode 0700.",
+    )
+    spool_bytes: Annotated[_Size, Option("--spool-bytes", "SIZE")] = Field(
+        default=1 << 30, description="How much may wait, such as 512MiB; beyond that the oldest rows go."
+    )
+    spool_age_s: Annotated[_Positive, Option("--spool-age", "S")] = Field(
+        default=259_200.0, description="How many seconds rows may wait; older ones go."
+    )
+    send_rows_per_s: Annotated[_Positive, Option("--send-rows-per-s", "N")] = Field(
+        default=10_000.0, description="How fast a node sends what has waited."
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from overhop.config import SETTINGS, Config, LoggingSection, Setting
 from overhop.errors import UsageError
+from store.influxdb.target import Flavour, Target
 
 if TYPE_CHECKING:
     from agent.plan.yaml_document import Document, Problem
@@ -197,12 +198,25 @@ def logging_before(
 
 
 def _report_conflicts(given: Mapping[str, _Given], problems: "list[Problem]") -> None:
+    plan, nic = given.get("agent.plan"), given.get("agent.nic")
+    if plan is not None and nic is not None and plan.value is not None and nic.value is not None:
+        where = f"{plan.source} and {nic.source}"
+        _report(problems, where, "the plan names the NIC: give one of them, or none for the other")
+    url = given.get("store.url")
+    if url is None or not isinstance(url.value, Target):
+        return
+    token, spool = given.get("store.token_file"), given.get("store.spool")
+    if url.value.flavour is Flavour.INFLUXDB2 and (token is None or token.value is None):
+        _report(
+            problems,
+            str(url.source),
+            "influxdb2 wants a token: name its file with store.token_file",
+        )
+    if spool is not None and spool.value is None:
+        _report(problems, str(spool.source), "rows that go to a server wait in a spool: name its directory")
+
+
+def _report(problems: "list[Problem]", where: str, message: str) -> None:
     from agent.plan.yaml_document import Problem
 
-    plan, nic = given.get("agent.plan"), given.get("agent.nic")
-    if plan is None or nic is None or plan.value is None or nic.value is None:
-        return
-    where = f"{plan.source} and {nic.source}"
-    problems.append(
-        Problem(where, 0, 0, "", "the plan names the NIC: give one of them, or none for the other")
-    )
+    problems.append(Problem(where, 0, 0, "", message))

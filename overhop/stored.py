@@ -4,28 +4,73 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from overhop.config import StoreAt, StoreSection
 from overhop.errors import UsageError
+from store.influxdb.target import Target, read_secret
 from store.query import Store
+
+if TYPE_CHECKING:
+    from store.influxdb.reading import InfluxStore
+
+    from store.embedded import EmbeddedStore
+    from store.influxdb.http import Connection
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is, and how one gets in."""
+
+    at: StoreAt
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.at)
+
+
+def place_of(section: StoreSection) -> Place:
+    """The place that the configuration names."""
+    return Place(section.url, section.token_file, section.ca_file)
+
+
+def connected(place: Place) -> "Connection":
+    """A connection to the server that the place names. Raises StoreError: the token cannot be read."""
+    from store.influxdb.http import Connection
+
+    assert isinstance(place.at, Target)
+    secret = None if place.token_file is None else read_secret(place.token_file)
+    return Connection(place.at, secret, place.ca_file)
+
+
 @contextmanager
-def opened(path: Path | None) -> Iterator[Store]:
-    """The store at `path`; at the end what of it could not be read is said.
+def opened(place: Place) -> Iterator[Store]:
+    """The store there; at the end what of it could not be read is said.
 
     Raises StoreError, or UsageError where the configuration names none.
     """
-    if path is None:
-        raise UsageError("store: the configuration says none: give --store DIR")
-    from store.embedded import EmbeddedStore
-
-    store = EmbeddedStore(path)
+    if place.at is None:
+        raise UsageError("store: the configuration says none: give --store DIR or a server's URL")
+    store = _store(place)
     try:
         yield store
         for problem in store.problems:
             _log.warning("part of the store could not be read", extra={"reason": problem})
     finally:
         store.close()
+
+
+def _store(place: Place) -> "EmbeddedStore | InfluxStore":
+    if isinstance(place.at, Target):
+        from store.influxdb.reading import InfluxStore
+
+        return InfluxStore(connected(place))
+    from store.embedded import EmbeddedStore
+
+    assert place.at is not None
+    return EmbeddedStore(place.at)

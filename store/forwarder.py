@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m store.forwarder JSON`: sends a node's spool to a server until SIGTERM (docs/spool.md).
 
-JSON is that of ForwarderSettings. On standard output it says how it stands (SpoolFacts), one JSON object a line.
+JSON is that of ForwarderSettings. On standard output it says how it stands: SpoolFacts, one a line.
 Exit codes: 0 ended by a signal, 1 failed, 2 wrong usage or no spool, 3 another one sends this node's rows.
 """
 

@@ -8,12 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from store.errors import StoreError
+
+__all__ = ["Columns", "Span", "Store", "StoreError", "TraceId", "Where"]
+
 Columns = Mapping[str, npt.NDArray[np.generic]]
 """Columns of store.schema by name, of equal length; text as object arrays of str."""
-
-
-class StoreError(Exception):
-    """A store cannot be used; the message says which, why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

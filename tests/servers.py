@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real servers for tests and benchmarks: on free ports of loopback, in their own directories, gone at the end.
+"""Real servers for tests and benchmarks: on free ports of loopback, in own directories, gone at the end.
 
 Found by an environment variable, else in ../shared/bin beside the checkout, else on PATH or in the virtual
 environment (./dev test puts them there).
@@ -121,7 +121,7 @@ class Server:
 
 @contextmanager
 def influxdb2(directory: Path, data: Path | None = None, host: str = "127.0.0.1") -> Iterator[Server]:
-    """InfluxDB 2.7 with the organisation `overhop`, no bucket of ours. `data`: where its engine keeps files."""
+    """InfluxDB 2.7 with the organisation `overhop`, no bucket of ours. `data`: where its engine writes."""
     binary = influxd2()
     port = free_port()
     engine = data or directory / "engine"

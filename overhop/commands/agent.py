@@ -4,15 +4,18 @@
 import signal
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import overhop
 from overhop import errors
-from overhop.config import Config
+from overhop.config import Config, StoreSection
+from store.influxdb.target import Target
 
 if TYPE_CHECKING:
     from agent.runtime import AgentConfig
     from agent.starting import Start
+    from agent.storing.forwarding import ForwardConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,24 @@ def _trace(options: AgentOptions, start: "Start", stop: _Stop) -> None:
         output.show_json(totals | {"hops": hops})
 
 
+def _forward_config(store: StoreSection) -> "ForwardConfig | None":
+    """What goes to a server; None: nothing does."""
+    from agent.storing.forwarding import ForwardConfig
+
+    if not isinstance(store.url, Target):
+        return None
+    assert store.spool is not None
+    return ForwardConfig(
+        target=str(store.url),
+        token_file=store.token_file,
+        ca_file=store.ca_file,
+        spool=store.spool,
+        spool_bytes=store.spool_bytes,
+        spool_age_s=store.spool_age_s,
+        rows_per_s=store.send_rows_per_s,
+    )
+
+
 def _agent_config(settings: Config) -> "AgentConfig":
     from agent.runtime import AgentConfig
 
@@ -94,7 +115,8 @@ def _agent_config(settings: Config) -> "AgentConfig":
         mode=settings.agent.attach,
         node=settings.node,
         cluster=settings.cluster,
-        store=settings.store.path,
+        store=settings.store.url if isinstance(settings.store.url, Path) else None,
+        forward=_forward_config(settings.store),
         metrics=None if listen is None else (listen.host, listen.port),
         version=overhop.__version__,
     )

@@ -19,6 +19,7 @@ from overhop.hops_view import HopRow, HopsView, Sort, arranged, render
 from overhop.signals import FirstOf
 
 if TYPE_CHECKING:
+    from overhop.stored import Place
     from store.query import Span
 
 DEFAULT_SINCE = "1h"
@@ -75,7 +76,7 @@ class HopsOptions:
     limit: int | None = None
     since: str | None = None
     until: str | None = None
-    store: Callable[[], Path | None] | None = None
+    store: "Callable[[], Place] | None" = None
     """Where the store is; None: nothing asked for one."""
 
     def pace(self) -> tuple[float, int | None]:
@@ -146,7 +147,7 @@ def _show_for_people(views: Iterator[HopsView], console: Console) -> None:
             live.update(render(view, console.width, room), refresh=True)
 
 
-def _show_stored(options: HopsOptions, path: Path | None) -> int:
+def _show_stored(options: HopsOptions, place: "Place") -> int:
     from insight.series import slow_series, stored_series
     from overhop import series_view
     from overhop.stored import opened
@@ -156,16 +157,16 @@ def _show_stored(options: HopsOptions, path: Path | None) -> int:
     if options.once or options.duration_s is not None or options.interval_s is not None:
         raise errors.UsageError("--once, --duration and --interval are for the live view, not for a store")
     now_ns = time.time_ns()
-    ahead = nodes_ahead(path, now_ns) if path is not None else {}
+    ahead = nodes_ahead(place.at, now_ns) if isinstance(place.at, Path) else {}
     span, only = _span(options, now_ns, max([now_ns, *ahead.values()])), options.only
     where = Where(only.namespace, only.workload, only.node, only.kind)
-    with output.patience("asking the store"), opened(path) as store:
+    with output.patience("asking the store"), opened(place) as store:
         if only.min_latency_us is None:
             found = stored_series(store, span, where)
         else:
             found = slow_series(store, span, where, round(only.min_latency_us * 1000), MOST_SAMPLES)
     view = series_view.stored_view(
-        str(path),
+        str(place),
         span,
         found,
         sort=options.sort,

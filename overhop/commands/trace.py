@@ -4,7 +4,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overhop import errors, output
@@ -12,6 +11,7 @@ from overhop.text import listed, printable, shortened
 
 if TYPE_CHECKING:
     from insight.stored_trace import Trace
+    from overhop.stored import Place
     from store.query import Store, TraceId
 
 POLL_S = 0.2
@@ -28,7 +28,7 @@ class TraceOptions:
     """Options of the command."""
 
     trace_id: str
-    store: Callable[[], Path | None]
+    store: "Callable[[], Place]"
     wait_s: float
     as_json: bool
 
@@ -42,11 +42,11 @@ def do_trace(options: TraceOptions) -> int:
         wanted = parse_trace_id(options.trace_id)
     except ValueError as error:
         raise errors.UsageError(str(error)) from None
-    path = options.store()
-    with output.patience("asking the store"), opened(path) as store:
+    place = options.store()
+    with output.patience("asking the store"), opened(place) as store:
         trace = settled(store, wanted, options.wait_s)
         if not trace.hops:
-            raise TraceNotFoundError(not_found(trace, store, str(path)))
+            raise TraceNotFoundError(not_found(trace, store, str(place)))
     if options.as_json:
         output.show_json(as_json(trace))
     else:

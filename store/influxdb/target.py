@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from store.query import StoreError
+from store.errors import StoreError
 from store.schema import EVENT, HOP_1M, HOP_10M, HOP_10S, HOP_SAMPLE, TABLES, Table
 
 SCHEMES: Final = ("influxdb2", "influxdb1", "victoriametrics")

@@ -36,7 +36,7 @@ def test_resolve_nothing_given_is_the_defaults() -> None:
     assert found.config.agent.plan is None
     assert found.config.agent.nic is None
     assert found.config.agent.attach == "auto"
-    assert found.config.store.path == Path("/var/lib/overhop/store")
+    assert found.config.store.url == Path("/var/lib/overhop/store")
     assert found.config.metrics.listen == Listen("127.0.0.1", 9464)
     assert found.config.logging.level == "info"
     assert not found.config.logging.as_json
@@ -56,19 +56,19 @@ def test_resolve_option_beats_environment_beats_file_beats_default(tmp_path: Pat
     assert found.sources["cluster"] == Source("option", "--cluster")
     assert found.sources["node"] == Source("environment", "OVERHOP_NODE")
     assert found.sources["agent.attach"] == Source("file", f"{tmp_path}/overhop.yaml:3")
-    assert found.sources["store.path"] == Source("default")
+    assert found.sources["store.url"] == Source("default")
 
 
 @pytest.mark.parametrize("none", ["none", "null", "~"])
 def test_resolve_none_switches_off(none: str, tmp_path: Path) -> None:
-    text = f"store: {{path: {none}}}\nmetrics: {{listen: {none}}}\nagent: {{nic: {none}, plan: {none}}}"
+    text = f"store: {{url: {none}}}\nmetrics: {{listen: {none}}}\nagent: {{nic: {none}, plan: {none}}}"
     found = resolved(text, tmp_path).config
-    assert (found.store.path, found.metrics.listen, found.agent.nic, found.agent.plan) == (None,) * 4
+    assert (found.store.url, found.metrics.listen, found.agent.nic, found.agent.plan) == (None,) * 4
 
 
 def test_resolve_environment_none_beats_a_file(tmp_path: Path) -> None:
-    found = resolved("store: {path: /s}", tmp_path, OVERHOP_STORE="none", OVERHOP_METRICS_LISTEN="none")
-    assert found.config.store.path is None
+    found = resolved("store: {url: /s}", tmp_path, OVERHOP_STORE="none", OVERHOP_METRICS_LISTEN="none")
+    assert found.config.store.url is None
     assert found.config.metrics.listen is None
 
 
@@ -81,9 +81,9 @@ def test_resolve_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 
 def test_resolve_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
-    found = resolved("agent: {plan: plan.yaml}\nstore: {path: s}", tmp_path, {"--store": "of-option"})
+    found = resolved("agent: {plan: plan.yaml}\nstore: {url: s}", tmp_path, {"--store": "of-option"})
     assert found.config.agent.plan == tmp_path / "plan.yaml"
-    assert found.config.store.path == Path("of-option")
+    assert found.config.store.url == Path("of-option")
 
 
 def test_resolve_file_is_option_then_variable_then_default(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_config_check_shows_values_and_where_they_are_from(
     assert said.err == ""
     lines = [line.split() for line in said.out.splitlines()]
     assert ["cluster", "shop", f"{tmp_path}/c.yaml:1"] in lines
-    assert ["store.path", "none", "OVERHOP_STORE"] in lines
+    assert ["store.url", "none", "OVERHOP_STORE"] in lines
     assert ["logging.level", "info", "default"] in lines
     assert "the plan is right: nic eth0, 1 entries for vports" in said.out
 
@@ -306,8 +306,60 @@ def test_guide_table_names_every_setting_with_option_variable_and_default() -> N
         "agent.plan": "none",
         "agent.nic": "none",
         "agent.attach": "auto",
-        "store.path": "/var/lib/overhop/store",
+        "store.url": "/var/lib/overhop/store",
+        "store.token_file": "none",
+        "store.ca_file": "none",
+        "store.spool": "/var/lib/overhop/spool",
+        "store.spool_bytes": "1073741824",
+        "store.spool_age_s": "259200.0",
+        "store.send_rows_per_s": "10000.0",
         "metrics.listen": "127.0.0.1:9464",
         "logging.level": "info",
         "logging.json": "false",
     }
+
+
+SERVER = "influxdb2://influx.example:8086/team"
+
+
+def test_resolve_store_may_be_a_server_in_one_line(tmp_path: Path) -> None:
+    found = resolved(f"store: {{url: '{SERVER}', token_file: token}}", tmp_path).config.store
+    assert str(found.url) == SERVER
+    assert found.token_file == tmp_path / "token"
+    assert (
+        str(resolved("", tmp_path, {"--store": "influxdb1://u@h/"}).config.store.url)
+        == "influxdb1://u@h:8086/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"store: {{url: '{SERVER}'}}", "influxdb2 wants a token: name its file with store.token_file"),
+        (
+            f"store: {{url: '{SERVER}', token_file: t, spool: none}}",
+            "rows that go to a server wait in a spool",
+        ),
+        ("store: {url: 'influxdb2://u:hunter2@h/'}", "it has a password in it: put that into a file"),
+        ("store: {url: 'influxdb3://h/'}", "influxdb3:// is none of influxdb2://, influxdb1://"),
+        ("store: {url: 'influxdb1://h/org'}", "influxdb1 has no organisations"),
+        ("store: {url: 'influxdb2:///'}", "it names no host"),
+        ("store: {url: 'influxdb2://h:99999/'}", "it is no address of a server"),
+        ("store: {url: 'influxdb2://h/?bucket=x'}", "'bucket' is unknown: there is prefix only"),
+        ("store: {spool_bytes: 5MiB}", "'5MiB' is no size such as 512MiB or 2GiB, at least 16MiB"),
+        ("store: {spool_age_s: soon}", "'soon' is no number from 1 to 1,000,000,000"),
+        ("store: {send_rows_per_s: 0}", "0 is no number from 1 to 1,000,000,000"),
+    ],
+)
+def test_resolve_store_that_cannot_be_is_one_clear_line(text: str, problem: str, tmp_path: Path) -> None:
+    [said] = problems(text, tmp_path)
+    assert problem in said
+    assert "hunter2" not in said
+
+
+def test_resolve_sizes_and_numbers_of_the_spool(tmp_path: Path) -> None:
+    found = resolved(
+        "store: {spool_bytes: 2GiB}", tmp_path, {"--spool-age": "60"}, OVERHOP_SEND_ROWS_PER_S="500"
+    )
+    store = found.config.store
+    assert (store.spool_bytes, store.spool_age_s, store.send_rows_per_s) == (2 << 30, 60.0, 500.0)

@@ -154,7 +154,10 @@ def test_trace_with_wait_waits_until_it_is_there(tmp_path: Path, capsys: pytest.
 
 def test_trace_without_a_configured_store_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("trace", TRACE, "--store", "none") == 2
-    assert capsys.readouterr().err == "overhop: store: the configuration says none: give --store DIR\n"
+    assert (
+        capsys.readouterr().err
+        == "overhop: store: the configuration says none: give --store DIR or a server's URL\n"
+    )
 
 
 def test_hops_of_the_store_are_printable_lines(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

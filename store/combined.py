@@ -1,64 +1,123 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One node's summaries out of several tables, each hop once (store.intervals says which rows count)."""
+"""Summaries out of several tables of any store, each hop once (store.intervals says which rows count)."""
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Final
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from store.conditions import only, within
-from store.intervals import Covered, Times, begins, middles, spans_of, tables_for
+from store.conditions import Condition, only, within
+from store.intervals import Covered, Times, begins, fewer, middles, tables_for
 from store.query import Span
-from store.reading import RowReader, Rows, Wanted
-from store.schema import EVENT, SUMMARIES
+from store.schema import EVENT, SUMMARIES, Table
 
-_MOST_SPANS: Final = 64
+Rows = dict[str, npt.NDArray[np.generic]]
+
+_MOST_SPANS: Final = 16
+"""Of one node and table; further ones are read with what lies between them."""
 _LONGEST_NS: Final = max(table.interval_s for table in SUMMARIES) * 1_000_000_000
 
 
-def combined(reader: RowReader, wanted: Wanted, span: Span, directory: str) -> Iterator[Rows]:
-    """The rows of the node with that directory name; `wanted` is of the coarsest table, with its time.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows of a table, and which of its columns. `slowest`: at most so many, of the highest latency."""
+
+    table: Table
+    columns: Sequence[str]
+    conditions: Sequence[Condition] = ()
+    slowest: int | None = None
+
+
+class NodeRows(Protocol):
+    """A store that gives rows by node."""
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Those that may have any, by whichever name the store knows them."""
+        ...
+
+    def read(self, wanted: Wanted, nodes: Sequence[str]) -> Iterable[tuple[str, Rows]]:
+        """The rows of these nodes, each node's once; nodes without may be left out. Raises StoreError."""
+        ...
+
+
+@dataclass(slots=True)
+class _Node:
+    """What of one node's time is summed up by rows so far, and when its agents started."""
+
+    starts: Times
+    covered: Covered
+
+
+def combined(source: NodeRows, wanted: Wanted, span: Span) -> Iterator[Rows]:
+    """Rows of the coarsest table, and finer ones for what it leaves out; `wanted` has the time and no span.
 
     The coarsest is read first: what is written meanwhile is found in a finer one, and nothing falls between.
     """
-    starts = _starts(reader, span, directory)
-    covered = Covered()
+    names = [*source.nodes]
+    starts = _starts(source, span, names)
+    nodes = {name: _Node(starts.get(name, np.zeros(0, np.int64)), Covered()) for name in names}
     for table in tables_for(span):
-        of_table = replace(wanted, table=table)
-        if table is wanted.table:
-            parts = [_read(reader, of_table, directory)]
+        found: list[tuple[str, Times]] = []
+        for some, which in _asked(nodes, table, span):
+            of_table = replace(wanted, table=table, conditions=[*wanted.conditions, *within(some)])
+            for name, rows in source.read(of_table, which):
+                node, times = nodes[name], _times(rows)
+                is_new = ~node.covered.has(middles(times, table.interval_s, node.starts))
+                found.append((name, times[is_new]))
+                yield {column: values[is_new] for column, values in rows.items()}
+        for name, times in found:
+            node = nodes[name]
+            node.covered.add(begins(times, table.interval_s, node.starts), times)
+
+
+def _asked(nodes: Mapping[str, _Node], table: Table, span: Span) -> Iterator[tuple[Span, Sequence[str]]]:
+    """Spans that rows so far leave out, and whose: the last moments of all nodes in one, other gaps apart."""
+    groups: dict[Span, list[str]] = defaultdict(list)
+    tails: dict[str, Span] = {}
+    for name, node in nodes.items():
+        gaps = node.covered.gaps(span, table.interval_s // 4)
+        for gap in fewer(_with_ends(gaps, table.interval_s, span.until_ns), _MOST_SPANS):
+            if gap.until_ns == span.until_ns and gap.since_ns > span.since_ns:
+                tails[name] = gap
+            else:
+                groups[gap].append(name)
+    yield from _together(tails, span)
+    for gap, names in groups.items():
+        yield gap, names
+
+
+def _with_ends(gaps: Sequence[Span], interval_s: int, until_ns: int) -> list[Span]:
+    """A row is written at the end of its interval, which may lie behind the gap; none is asked for twice."""
+    found: list[Span] = []
+    for gap in gaps:
+        end_ns = min(gap.until_ns + interval_s * 1_000_000_000, until_ns)
+        if found and gap.since_ns <= found[-1].until_ns:
+            found[-1] = Span(found[-1].since_ns, end_ns)
         else:
-            parts = list(_uncovered(reader, of_table, directory, covered, starts))
-        yield from parts
-        for part in parts:
-            covered.add(begins(_times(part), table.interval_s, starts), _times(part))
+            found.append(Span(gap.since_ns, end_ns))
+    return found
 
 
-def _uncovered(
-    reader: RowReader, wanted: Wanted, directory: str, covered: Covered, starts: Times
-) -> Iterator[Rows]:
-    """Only the times first: nearly all of the rows are covered, and they have a hundred columns."""
-    interval_s = wanted.table.interval_s
-    times = _times(_read(reader, replace(wanted, columns=("time",)), directory))
-    new = times[~covered.has(middles(times, interval_s, starts))]
-    for span in spans_of(new, 2 * interval_s, _MOST_SPANS):
-        rows = _read(reader, replace(wanted, conditions=[*wanted.conditions, *within(span)]), directory)
-        is_new = ~covered.has(middles(_times(rows), interval_s, starts))
-        yield {name: column[is_new] for name, column in rows.items()}
+def _together(tails: Mapping[str, Span], span: Span) -> Iterator[tuple[Span, Sequence[str]]]:
+    """Tails in one span as long as that is not much more than each; long ones (an agent is gone) apart."""
+    short = {name: tail for name, tail in tails.items() if span.until_ns - tail.since_ns <= 3 * _LONGEST_NS}
+    if short:
+        yield Span(min(tail.since_ns for tail in short.values()), span.until_ns), [*short]
+    for name, tail in tails.items():
+        if name not in short:
+            yield tail, [name]
 
 
-def _starts(reader: RowReader, span: Span, directory: str) -> Times:
-    """When agents of the node started, as far as it matters to the span; sorted."""
+def _starts(source: NodeRows, span: Span, nodes: Sequence[str]) -> dict[str, Times]:
+    """When agents of each node started, as far as it matters to the span; sorted."""
     around = Span(span.since_ns - 2 * _LONGEST_NS, span.until_ns)
     conditions = [*within(around), only("what", "=", "agent"), only("state", "=", "started")]
-    rows = _read(reader, Wanted(EVENT, ("since",), conditions), directory)
-    return np.sort(rows["since"].astype(np.int64))
-
-
-def _read(reader: RowReader, wanted: Wanted, directory: str) -> Rows:
-    chosen = [path for path in reader.directories(wanted.table) if path.name == directory]
-    return reader.read(wanted, chosen)
+    found = source.read(Wanted(EVENT, ("since",), conditions), nodes)
+    return {name: np.sort(rows["since"].astype(np.int64)) for name, rows in found}
 
 
 def _times(rows: Rows) -> Times:

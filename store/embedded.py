@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded store as it is read: store.query.Store over Parquet and segments (docs/store.md)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from store.combined import combined
+from store.combined import Rows, Wanted, combined
 from store.conditions import Condition, of_hops, of_trace, only, within
 from store.intervals import tables_for
 from store.layout import Entry, check_store
 from store.query import Columns, Span, StoreError, TraceId, Where
-from store.reading import LOOKS, RowReader, Rows, Wanted, joined_rows
+from store.reading import LOOKS, RowReader, joined_rows
 from store.schema import EVENT, HOP_SAMPLE, Table
 from store.schema import table as table_of
 
@@ -57,8 +58,12 @@ class EmbeddedStore:
         """
         which = _named(table) if table else tables_for(span)[0]
         chosen = _names(columns, which)
-        wanted = Wanted(which, [*dict.fromkeys([*chosen, "time"])], [*within(span), *of_hops(where)])
-        rows = self._ordered(wanted, where.node) if table else self._combined(wanted, span, where.node)
+        wanted = Wanted(which, [*dict.fromkeys([*chosen, "time"])], of_hops(where))
+        if table:
+            rows = self._ordered(replace(wanted, conditions=[*wanted.conditions, *within(span)]), where.node)
+        else:
+            source = _Directories(self._reader, span, where.node)
+            rows = _in_order(joined_rows(wanted, [*combined(source, wanted, span)]))
         return {name: rows[name] for name in chosen}
 
     def samples(
@@ -103,12 +108,6 @@ class EmbeddedStore:
         """Let go of files and memory."""
         self._reader.close()
 
-    def _combined(self, wanted: Wanted, span: Span, node: str | None) -> Rows:
-        directories = [path for one in tables_for(span) for path in self._reader.directories(one, node)]
-        nodes = sorted({path.name for path in directories})
-        parts = [part for name in nodes for part in combined(self._reader, wanted, span, name)]
-        return _in_order(joined_rows(wanted, parts))
-
     def _ordered(self, wanted: Wanted, node: str | None = None) -> Rows:
         return _in_order(self._reader.read(wanted, self._reader.directories(wanted.table, node)))
 
@@ -135,6 +134,22 @@ class EmbeddedStore:
         """Of a Parquet file one row group is to be read, not all."""
         facts = self._reader.scanner().facts(directory / entry.name) if entry.is_parquet else None
         return [only("time", "=", (facts.first_ns, facts.last_ns)[at])] if facts else []
+
+
+class _Directories:
+    """NodeRows: a node is known by the name of its directories."""
+
+    def __init__(self, reader: RowReader, span: Span, node: str | None) -> None:
+        self._reader = reader
+        paths = [path for one in tables_for(span) for path in reader.directories(one, node)]
+        self.nodes: Sequence[str] = sorted({path.name for path in paths})
+
+    def read(self, wanted: Wanted, nodes: Sequence[str]) -> Iterator[tuple[str, Rows]]:
+        """One node after the other: what was read of it is small, or is all that is asked for."""
+        chosen = set(nodes)
+        for path in self._reader.directories(wanted.table):
+            if path.name in chosen:
+                yield path.name, self._reader.read(wanted, [path])
 
 
 def _names(columns: Sequence[str] | None, table: Table) -> Sequence[str]:

@@ -65,6 +65,13 @@ class Covered:
         at = np.searchsorted(self._from, times, side="right") - 1
         return np.asarray((at >= 0) & (times <= self._until[np.maximum(at, 0)]))
 
+    def gaps(self, span: Span, least_s: float) -> list[Span]:
+        """What of the span lies outside, in order; nothing shorter than `least_s`, where no middle can be."""
+        borders = np.stack([self._from, self._until], axis=1).reshape(-1).clip(span.since_ns, span.until_ns)
+        edges = [span.since_ns, *borders.tolist(), span.until_ns]
+        pairs = zip(edges[0::2], edges[1::2], strict=True)
+        return [Span(since, until) for since, until in pairs if until - since > max(0.0, least_s * _S_NS)]
+
 
 def middles(times: Times, interval_s: int, starts: Times) -> Times:
     """Of the intervals that ended at `times`."""
@@ -72,13 +79,10 @@ def middles(times: Times, interval_s: int, starts: Times) -> Times:
     return first + (times - first) // 2
 
 
-def spans_of(times: Times, apart_s: float, at_most: int) -> list[Span]:
-    """Few spans that hold all of the times, cut where they are furthest apart, by more than `apart_s`."""
-    if not len(times):
-        return []
-    ordered = np.sort(times)
-    distances = np.diff(ordered)
-    widest = np.argsort(distances, kind="stable")[::-1][: at_most - 1]
-    cuts: Sequence[int] = sorted(int(at) + 1 for at in widest if distances[at] > apart_s * _S_NS)
-    borders = [0, *cuts, len(ordered)]
-    return [Span(int(ordered[first]), int(ordered[last - 1]) + 1) for first, last in pairwise(borders)]
+def fewer(spans: Sequence[Span], at_most: int) -> list[Span]:
+    """Few spans that hold all of these, which are in order: joined where they are closest to each other."""
+    apart = [later.since_ns - earlier.until_ns for earlier, later in pairwise(spans)]
+    widest = sorted(range(len(apart)), key=lambda at: -apart[at])[: at_most - 1]
+    borders = [0, *sorted(at + 1 for at in widest), len(spans)]
+    parts = [spans[first:last] for first, last in pairwise(borders) if first < last]
+    return [Span(part[0].since_ns, part[-1].until_ns) for part in parts]

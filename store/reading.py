@@ -3,7 +3,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.batch import Labels, Numbers
+from store.combined import Rows, Wanted
 from store.conditions import Condition, Mask, mask
 from store.layout import Entry, encode_node, table_directory, visible
 from store.query import StoreError
@@ -20,23 +20,11 @@ from store.segment import SegmentReader
 if TYPE_CHECKING:  # 0.15 s, and a new store has no Parquet file yet
     from store.scan import Scanner
 
-Rows = dict[str, npt.NDArray[np.generic]]
-
 LOOKS: Final = 20
 """How often directories are listed because a file was gone; files that are listed stay for a minute."""
 MAX_PROBLEMS: Final = 100
 _BAD: Final = ".bad"
 _HOUR_NS: Final = 3_600_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which rows of a table, and which of its columns. `slowest`: at most so many, of the highest latency."""
-
-    table: Table
-    columns: Sequence[str]
-    conditions: Sequence[Condition] = ()
-    slowest: int | None = None
 
 
 class RowReader:

@@ -8,10 +8,11 @@ from typing import Final
 
 import duckdb
 
+from store.combined import Rows, Wanted
 from store.conditions import Comparison, Condition, always, only
 from store.parquet import SQL_TYPES, Facts, connect, quoted, read_facts, reason
 from store.query import StoreError
-from store.reading import Rows, Wanted, joined_rows
+from store.reading import joined_rows
 from store.schema import Table
 
 MOST_THREADS: Final = 8

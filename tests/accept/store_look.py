@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from store.reading import RowReader, Rows, Wanted
+from store.combined import Rows, Wanted
+from store.reading import RowReader
 from store.schema import HOP_SAMPLE, TABLES, Table
 
 _HOP = ("mono_ns", "trace_hi", "trace_lo", "span", "seq", "ack", "first_ifindex", "second_ifindex")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 
-from store.intervals import Covered, begins, middles, spans_of, tables_for
+from store.intervals import Covered, begins, fewer, middles, tables_for
 from store.query import Span
 
 S = 1_000_000_000
@@ -60,13 +60,22 @@ def test_covered_short_interval_inside_a_long_one_does_not_end_it() -> None:
     assert covered.has(ns(50)).tolist() == [True]
 
 
-def test_spans_of_cuts_where_times_are_furthest_apart() -> None:
-    times = ns(100, 1, 2, 50)
-    assert spans_of(times, 20, 64) == [
-        Span(1 * S, 2 * S + 1),
-        Span(50 * S, 50 * S + 1),
-        Span(100 * S, 100 * S + 1),
+def test_gaps_are_what_is_not_covered_within_the_span() -> None:
+    covered = Covered()
+    assert covered.gaps(Span(10 * S, 90 * S), 0) == [Span(10 * S, 90 * S)]
+    covered.add(ns(0, 30, 50), ns(20, 40, 60))
+    assert covered.gaps(Span(10 * S, 90 * S), 0) == [
+        Span(20 * S, 30 * S),
+        Span(40 * S, 50 * S),
+        Span(60 * S, 90 * S),
     ]
-    assert spans_of(times, 20, 2) == [Span(1 * S, 50 * S + 1), Span(100 * S, 100 * S + 1)]
-    assert spans_of(times, 200, 64) == [Span(1 * S, 100 * S + 1)]
-    assert spans_of(ns(), 20, 64) == []
+    assert covered.gaps(Span(10 * S, 90 * S), 15) == [Span(60 * S, 90 * S)]
+    assert covered.gaps(Span(32 * S, 36 * S), 0) == []
+
+
+def test_fewer_spans_are_joined_where_they_are_closest() -> None:
+    spans = [Span(1, 2), Span(50, 51), Span(53, 60), Span(100, 101)]
+    assert fewer(spans, 4) == spans
+    assert fewer(spans, 3) == [Span(1, 2), Span(50, 60), Span(100, 101)]
+    assert fewer(spans, 1) == [Span(1, 101)]
+    assert fewer([], 3) == []

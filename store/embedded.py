@@ -12,8 +12,9 @@ from store.combined import Rows, Wanted, combined
 from store.conditions import Condition, of_hops, of_trace, only, within
 from store.intervals import tables_for
 from store.layout import Entry, check_store
+from store.quarters import columns_needed, sums_of
 from store.query import Columns, Span, StoreError, TraceId, Where
-from store.reading import LOOKS, RowReader, joined_rows
+from store.reading import LOOKS, RowReader, in_order, joined_rows
 from store.schema import EVENT, HOP_SAMPLE, Table
 from store.schema import table as table_of
 
@@ -63,7 +64,7 @@ class EmbeddedStore:
             rows = self._ordered(replace(wanted, conditions=[*wanted.conditions, *within(span)]), where.node)
         else:
             source = _Directories(self._reader, span, where.node)
-            rows = _in_order(joined_rows(wanted, [*combined(source, wanted, span)]))
+            rows = in_order(joined_rows(wanted, [*combined(source, wanted, span)]))
         return {name: rows[name] for name in chosen}
 
     def samples(
@@ -82,6 +83,18 @@ class EmbeddedStore:
         rows = self._reader.read(wanted, self._reader.directories(HOP_SAMPLE, where.node))
         order = np.lexsort((rows["time"], -rows["latency_ns"].astype(np.int64)))[:limit]
         return {name: rows[name][order] for name in chosen}
+
+    def quarters(
+        self,
+        span: Span,
+        where: Where,
+        by: Sequence[str] = (),
+        step_s: int | None = None,
+        table: str | None = None,
+    ) -> Columns:
+        """Sums over the rows of one table, as store.query.Store says."""
+        which = _named(table) if table else tables_for(span)[0]
+        return sums_of(self.summaries(span, where, which.name, columns_needed(by)), by, step_s, span)
 
     def trace(self, trace: TraceId) -> Columns:
         """All samples of one trace, in order of time."""
@@ -109,7 +122,7 @@ class EmbeddedStore:
         self._reader.close()
 
     def _ordered(self, wanted: Wanted, node: str | None = None) -> Rows:
-        return _in_order(self._reader.read(wanted, self._reader.directories(wanted.table, node)))
+        return in_order(self._reader.read(wanted, self._reader.directories(wanted.table, node)))
 
     def _ends(self, directory: Path) -> tuple[_End | None, _End | None]:
         """Of the first and the last sample in a directory; None: there is none."""
@@ -125,7 +138,7 @@ class EmbeddedStore:
         """The row at 0 or -1 of the first of the entries that has one."""
         for entry in entries:
             wanted = Wanted(HOP_SAMPLE, ("time", "node", "kept_shift"), self._end_only(directory, entry, at))
-            rows = _in_order(self._reader.read_files(wanted, [(directory, entry)]))
+            rows = in_order(self._reader.read_files(wanted, [(directory, entry)]))
             if len(rows["time"]):
                 return _End(str(rows["node"][at]), int(rows["time"][at]), int(rows["kept_shift"][at]))
         return None
@@ -161,12 +174,3 @@ def _named(name: str) -> Table:
         return table_of(name)
     except KeyError as error:
         raise StoreError(f"{name}: no table of the store") from error
-
-
-def _in_order(rows: Rows) -> Rows:
-    """In order of time."""
-    times = rows["time"].astype(np.int64, copy=False)
-    if np.all(times[1:] >= times[:-1]):
-        return rows
-    order = np.argsort(times, kind="stable")
-    return {name: column[order] for name, column in rows.items()}

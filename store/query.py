@@ -70,6 +70,23 @@ class Store(Protocol):
         """Samples, the slowest first; `columns`: only these."""
         ...
 
+    def quarters(
+        self,
+        span: Span,
+        where: Where,
+        by: Sequence[str] = (),
+        step_s: int | None = None,
+        table: str | None = None,
+    ) -> Columns:
+        """Sums over summary rows of one table: by the labels `by` (cluster, node, or of store.schema.SERIES)
+        and by steps of `step_s` seconds since 1970, in which rows were written (None: the span is one step).
+
+        Columns: those of `by`, `time` (begin of the step, ns), `count`, `retransmitted`, `sum_ns`, `q00` to
+        `q79` (u8), `min_ns`, `max_ns` (u4, of rows that count hops); in order of time, then of the labels.
+        `table`: by default the coarsest that gives 60 points; its last interval is not taken from finer ones.
+        """
+        ...
+
     def trace(self, trace: TraceId) -> Columns:
         """All samples of one trace, in order of time."""
         ...

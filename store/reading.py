@@ -174,6 +174,15 @@ def joined_rows(wanted: Wanted, parts: Sequence[Rows]) -> Rows:
     return joined
 
 
+def in_order(rows: Rows) -> Rows:
+    """In order of time."""
+    times = rows["time"].astype(np.int64, copy=False)
+    if np.all(times[1:] >= times[:-1]):
+        return rows
+    order = np.argsort(times, kind="stable")
+    return {name: column[order] for name, column in rows.items()}
+
+
 def numpy_type(table: Table, column: str) -> np.dtype[np.generic]:
     """Of a column of rows that were read."""
     dtype = table.dtype_of(column)

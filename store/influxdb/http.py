@@ -67,7 +67,8 @@ class Connection:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.target = target
-        self._secret = secret
+        self.secret = secret
+        self.ca_file = ca_file
         more: dict[str, Any] = {} if ca_file is None else {"ca_certs": str(ca_file)}
         timeout = urllib3.Timeout(connect=min(5.0, timeout_s), read=timeout_s)
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=2, retries=False, timeout=timeout, **more)
@@ -158,12 +159,12 @@ class Connection:
 
     def _identity(self) -> dict[str, str]:
         headers = {"user-agent": "overhop", "accept-encoding": "gzip"}
-        if self._secret is None:
+        if self.secret is None:
             return headers
         if self.target.flavour is Flavour.INFLUXDB1:
-            basic = f"{self.target.user}:{self._secret.reveal()}"
+            basic = f"{self.target.user}:{self.secret.reveal()}"
             return headers | urllib3.make_headers(basic_auth=basic)
-        return headers | {"authorization": f"Token {self._secret.reveal()}"}
+        return headers | {"authorization": f"Token {self.secret.reveal()}"}
 
     def _take(self, line: bytes, found: list[list[Block]]) -> None:
         answer: Any = json.loads(line)
@@ -184,7 +185,7 @@ class Connection:
 
     def _safe(self, text: str) -> str:
         """A server may repeat what it was sent."""
-        return text.replace(self._secret.reveal(), "[token]") if self._secret is not None else text
+        return text.replace(self.secret.reveal(), "[token]") if self.secret is not None else text
 
 
 def clock_ns(date: str | None) -> int | None:

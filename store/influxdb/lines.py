@@ -15,12 +15,12 @@ import numpy.typing as npt
 from store.batch import Labels, Numbers
 from store.influxdb.tags import field_value, tag_value
 from store.influxdb.target import Flavour, Target, measurement
-from store.schema import EVENT, HOP_SAMPLE, QUARTER_OCTAVES, SERIES, TEXT, Table
+from store.quarters import QUARTERS
+from store.schema import EVENT, HOP_SAMPLE, SERIES, TEXT, Table
 
 Rows = Mapping[str, Numbers | Labels]
 """Columns of one table by name: numbers, labels, or object arrays of str; all of equal length."""
 
-QUARTERS: Final = tuple(f"q{number:02}" for number in range(QUARTER_OCTAVES))
 HISTOGRAM: Final = "hist"
 PART_BITS: Final = 6
 IDS: Final = {"trace_id": ("trace_hi", "trace_lo"), "span_id": ("span",)}

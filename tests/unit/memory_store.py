@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from store.quarters import columns_needed, sums_of
 from store.query import Columns, Span, TraceId, Where
 from store.schema import EVENT, HOP_1M, HOP_SAMPLE, TEXT, Table, table
 
@@ -107,6 +108,16 @@ class MemoryStore:
         slow = [row for row in found if int(row["latency_ns"]) >= min_latency_ns]
         slowest = sorted(slow, key=lambda row: -int(row["latency_ns"]))[:limit]
         return _columns("hop_sample", slowest, columns)
+
+    def quarters(
+        self,
+        span: Span,
+        where: Where,
+        by: Sequence[str] = (),
+        step_s: int | None = None,
+        table: str | None = None,
+    ) -> Columns:
+        return sums_of(self.summaries(span, where, table, columns_needed(by)), by, step_s, span)
 
     def trace(self, trace: TraceId) -> Columns:
         rows = self.rows.get("hop_sample", [])

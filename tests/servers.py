@@ -5,10 +5,8 @@ Found by an environment variable, else in ../shared/bin beside the checkout, els
 environment (./dev test puts them there).
 """
 
-import json
 import lzma
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -25,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from overhop.lab import influxd
 from tests.require import require
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -125,17 +124,11 @@ def influxdb2(directory: Path, data: Path | None = None, host: str = "127.0.0.1"
     binary = influxd2()
     port = free_port()
     engine = data or directory / "engine"
-    argv = (
-        binary,
-        *("--bolt-path", str(directory / "bolt"), "--sqlite-path", str(directory / "sqlite")),
-        *("--engine-path", str(engine), "--http-bind-address", f"{host}:{port}"),
-        *("--reporting-disabled", "--ui-disabled", "--log-level", "error"),
-    )
+    argv = (binary, *influxd.arguments2(directory, engine, host, port))
     token = secrets.token_hex(16)
-    server = Server("influxdb2", f"http://{host}:{port}", directory, argv, _is_healthy, token)
+    server = Server("influxdb2", f"http://{host}:{port}", directory, argv, influxd.is_answering, token)
     with _running(server):
-        setup = {"username": "admin", "password": token, "org": ORG, "bucket": "unused", "token": token}
-        post(server.url + "/api/v2/setup", json.dumps(setup).encode())
+        influxd.set_up(server.url, token)
         yield server
 
 
@@ -146,19 +139,11 @@ def influxdb1(
     """InfluxDB 1.6 without any database; `has_users`: an administrator must log in."""
     binary = influxd1()
     port, rpc = free_port(), free_port()
-    where = data or directory
     config = directory / "influxdb.conf"
-    config.write_text(
-        f'reporting-disabled = true\nbind-address = "127.0.0.1:{rpc}"\n'
-        f'[meta]\n  dir = "{where / "meta"}"\n'
-        f'[data]\n  dir = "{where / "data"}"\n  wal-dir = "{where / "wal"}"\n  query-log-enabled = false\n'
-        "[monitor]\n  store-enabled = false\n"
-        f'[http]\n  bind-address = "{host}:{port}"\n  log-enabled = false\n'
-        f"  auth-enabled = {str(has_users).lower()}\n"
-    )
+    config.write_text(influxd.config1(data or directory, host, port, rpc, has_users=has_users))
     argv = (binary, "-config", str(config))
     token, user = (secrets.token_hex(16), "admin") if has_users else ("", "")
-    server = Server("influxdb1", f"http://{host}:{port}", directory, argv, _is_pinged, token, user)
+    server = Server("influxdb1", f"http://{host}:{port}", directory, argv, influxd.is_answering, token, user)
     with _running(server):
         if has_users:
             statement = f"CREATE USER {user} WITH PASSWORD '{token}' WITH ALL PRIVILEGES"
@@ -183,15 +168,15 @@ def victoriametrics(directory: Path, host: str = "127.0.0.1") -> Iterator[Server
 
 def influxd2() -> str:
     """The program of InfluxDB 2; skips (CI: fails) without."""
-    found = find("OVERHOP_INFLUXD2", "influxd", lambda path: _version(path) == "2")
+    found = find("OVERHOP_INFLUXD2", "influxd", lambda path: influxd.version_of(path) == "2")
     require(found, "influxd 2.x (OVERHOP_INFLUXD2, or on PATH)")
     return str(found)
 
 
 def influxd1() -> str:
     """The program of InfluxDB 1; skips (CI: fails) without."""
-    found = find("OVERHOP_INFLUXD1", "influxd", lambda path: _version(path) == "1")
-    found = found or find("OVERHOP_INFLUXD1", "influxd-1", lambda path: _version(path) == "1")
+    found = find("OVERHOP_INFLUXD1", "influxd", lambda path: influxd.version_of(path) == "1")
+    found = found or find("OVERHOP_INFLUXD1", "influxd-1", lambda path: influxd.version_of(path) == "1")
     require(found, "influxd 1.x (./dev test downloads it, or OVERHOP_INFLUXD1)")
     return str(found)
 
@@ -234,25 +219,12 @@ def _is_healthy(url: str) -> bool:
     return _answers(url + "/health")
 
 
-def _is_pinged(url: str) -> bool:
-    return _answers(url + "/ping")
-
-
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(200 <= answer.status < 300)
     except OSError:
         return False
-
-
-def _version(program: Path) -> str:
-    """The first digit of what `influxd version` says."""
-    said = subprocess.run(
-        [program, "version"], capture_output=True, text=True, check=False, timeout=30
-    ).stdout
-    found = re.search(r"v(\d)\.", said)
-    return found[1] if found else ""
 
 
 def _unpacked(name: str) -> Path | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from overhop import errors, output
 
 if TYPE_CHECKING:
+    from overhop.lab.influxd import Server
     from overhop.lab.options import Cni
 
 
@@ -21,8 +22,8 @@ class DemoOptions:
     with_sidecars: bool
     rate_hz: float | None
     window: int | None
-    store: Path | None
-    """Where hops stay; None: nowhere."""
+    store: str | None
+    """Directory where hops stay, or the server that is started for them; None: nowhere."""
     serves: bool | None
     """The lab stays up until Ctrl-C; None: if somebody looks at a terminal."""
     as_json: bool
@@ -48,7 +49,7 @@ def do_demo(options: DemoOptions) -> int:
         with_sidecars=options.with_sidecars,
         rate_hz=options.rate_hz,
         window=options.window,
-        store=None if options.store is None else options.store.absolute(),
+        store=_store(options.store),
         serves=sys.stdout.isatty() and not options.as_json if options.serves is None else options.serves,
     )
 
@@ -70,6 +71,23 @@ def do_demo(options: DemoOptions) -> int:
     if wrong:
         raise errors.CommandError(f"demo: {'; '.join(wrong)}")
     return errors.DONE
+
+
+def _store(given: str | None) -> "Path | Server | None":
+    """Raises UsageError: the nodes of the lab reach no server but the demo's own."""
+    from overhop.lab.influxd import SERVERS
+
+    if given is None:
+        return None
+    for server in SERVERS:
+        if given == server:
+            return server
+    if "://" in given:
+        known = " or ".join(SERVERS)
+        raise errors.UsageError(
+            f"--store {given}: nodes of the lab do not reach it: give {known}, or a directory"
+        )
+    return Path(given).absolute()
 
 
 def _tell(step: str) -> None:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from agent.sockets.record import RecordError, read_recording, record_client
 from agent.sockets.unix_socket import path_of
 from overhop.config import SETTINGS
+from overhop.demo.keeping import Keeping
 from overhop.demo.outcome import Account
 from overhop.lab import Node
 from overhop.trace import NodeRecords
@@ -45,7 +46,7 @@ class AgentFiles:
     """Where agents have what they need, and what their programs are compiled with."""
 
     directory: Path
-    store: Path
+    keeping: Keeping
     program: Mapping[str, object]
 
 
@@ -79,7 +80,7 @@ class NodeAgent:
         self._recording = files.directory / f"{node.name}.records"
         plan = files.directory / f"{node.name}.yaml"
         node.keep_plan(plan, {"program": dict(files.program)} if files.program else {})
-        options = ("--plan", str(plan), "--store", str(files.store), "--cluster", CLUSTER)
+        options = ("--plan", str(plan), *files.keeping.arguments(node.name), "--cluster", CLUSTER)
         ours = ("--node", node.name, "--metrics-listen", "none", "--config", os.devnull, "--json")
         # -P: nothing of the directory where somebody runs the demo is imported.
         argv = (sys.executable, "-P", "-m", "overhop", "--log-json", "agent", *options, *ours)

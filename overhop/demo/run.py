@@ -15,6 +15,7 @@ from overhop.demo.agents import AgentFiles, NodeAgent, node_agents
 from overhop.demo.bookinfo import bookinfo_scene
 from overhop.demo.directory import demo_directory, sweep
 from overhop.demo.found import Found, Sent, find, typical_trace
+from overhop.demo.keeping import Keeping, in_directory, in_server
 from overhop.demo.outcome import Account, Outcome
 from overhop.demo.overlay import overlay_scene
 from overhop.demo.scene import Scene, send, stage_of
@@ -23,6 +24,7 @@ from overhop.demo.sights import sights
 from overhop.demo.steps import Steps
 from overhop.demo.stored import kept_of, read_back, read_hops
 from overhop.lab import Lab
+from overhop.lab.influxd import Server
 from overhop.lab.netns import require_tools
 from overhop.lab.options import Cni
 from overhop.trace import NodeRecords, TraceHop
@@ -39,8 +41,8 @@ class DemoConfig:
     """Requests per second; None: as the scene has it."""
     window: int | None = None
     """Bytes of a request that are searched for its context; None: the default of the program."""
-    store: Path | None = None
-    """Where hops are stored and stay; None: they go with the lab."""
+    store: Path | Server | None = None
+    """Directory where hops are stored and stay, or what is started for them; None: they go with the lab."""
     serves: bool = False
     """The lab stays up after the result, until Ctrl-C."""
 
@@ -66,14 +68,15 @@ def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
         directory = stack.enter_context(demo_directory())
         scene = _build(stack, config, steps)
         program = {} if config.window is None else {"window": config.window}
-        files = AgentFiles(directory, config.store or directory / "store", program)
+        keeping = _keep(scene.lab, directory, config.store, steps)
+        files = AgentFiles(directory, keeping, program)
         gathered = _trace(scene, files, config, steps)
         with steps.step("read the store"):
-            outcome = _outcome(scene, files.store, gathered, config, steps)
+            outcome = _outcome(scene, keeping, gathered, config, steps)
         if config.serves:
             steps.tell("start the agents again")
             with node_agents(scene.lab.nodes, files) as agents:
-                show(outcome, invitation(scene, files.store))
+                show(outcome, invitation(scene, keeping))
                 serve(scene, agents)
             return outcome
         with steps.step("remove the lab"):
@@ -91,6 +94,13 @@ def _build(stack: ExitStack, config: DemoConfig, steps: Steps) -> Scene:
             return bookinfo_scene(lab)
     with steps.step("start the servers"):
         return overlay_scene(lab)
+
+
+def _keep(lab: Lab, directory: Path, wanted: Path | Server | None, steps: Steps) -> Keeping:
+    if wanted is None or isinstance(wanted, Path):
+        return in_directory(wanted or directory / "store", directory)
+    with steps.step(f"start {wanted}"):
+        return in_server(lab, wanted, directory)
 
 
 def _trace(scene: Scene, files: AgentFiles, config: DemoConfig, steps: Steps) -> _Gathered:
@@ -114,11 +124,13 @@ def _gather(agents: list[NodeAgent]) -> tuple[list[NodeRecords], dict[str, Accou
     return nodes, {agent.node.name: agent.finish() for agent in agents}
 
 
-def _outcome(scene: Scene, store: Path, gathered: _Gathered, config: DemoConfig, steps: Steps) -> Outcome:
+def _outcome(
+    scene: Scene, keeping: Keeping, gathered: _Gathered, config: DemoConfig, steps: Steps
+) -> Outcome:
     found = tuple(find(gathered.nodes, gathered.sent))
     recorded = {node.node: len(node.records) for node in gathered.nodes}
-    stored, shift = read_back(store, gathered.since_ns, recorded, sum(recorded.values()) + 1)
-    trace_id, trace = _one_trace(gathered.nodes, found, store, shift)
+    stored, shift = read_back(keeping, gathered.since_ns, recorded, sum(recorded.values()) + 1)
+    trace_id, trace = _one_trace(gathered.nodes, found, keeping, shift)
     return Outcome(
         topology=scene.lab.topology(),
         stage=stage_of(scene),
@@ -129,7 +141,7 @@ def _outcome(scene: Scene, store: Path, gathered: _Gathered, config: DemoConfig,
         sights=sights(gathered.nodes, [stop for trip in scene.trips for stop in trip.route.stops]),
         hops_recorded=recorded,
         accounts=gathered.accounts,
-        store=str(store) if config.serves or config.store else "",
+        store=str(keeping.place) if config.serves or config.store else "",
         stored=stored,
         trace_id=trace_id,
         trace=trace,
@@ -138,11 +150,11 @@ def _outcome(scene: Scene, store: Path, gathered: _Gathered, config: DemoConfig,
 
 
 def _one_trace(
-    nodes: Sequence[NodeRecords], found: Sequence[Found], store: Path, shift: int
+    nodes: Sequence[NodeRecords], found: Sequence[Found], keeping: Keeping, shift: int
 ) -> tuple[str, tuple[TraceHop, ...]]:
     """A typical one of the traces that were kept, of the first load that has any."""
     for load in found:
         if kept := kept_of(load.trace_ids, shift):
             trace_id = typical_trace(nodes, kept)
-            return trace_id, read_hops(store, trace_id)
+            return trace_id, read_hops(keeping, trace_id)
     return "", ()

@@ -4,10 +4,10 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 from overhop.demo.agents import NodeAgent
+from overhop.demo.keeping import Keeping
 from overhop.demo.scene import Scene
 from overhop.lab import RunningLoad
 
@@ -22,6 +22,10 @@ class Invitation:
     """What somebody can try in another terminal."""
 
     store: str
+    entrance: str
+    """What stands before a command that asks the store."""
+    options: str
+    """And what stands behind it, besides the store."""
     trace_id: str
     """For a request by hand."""
     outside: str
@@ -30,7 +34,7 @@ class Invitation:
     """A command that sends one from a pod."""
 
 
-def invitation(scene: Scene, store: Path) -> Invitation:
+def invitation(scene: Scene, keeping: Keeping) -> Invitation:
     """Commands for this lab."""
     trace_id = secrets.token_hex(16)
     outside, inside = (
@@ -38,7 +42,7 @@ def invitation(scene: Scene, store: Path) -> Invitation:
         f"-H 'traceparent: 00-{trace_id}-{secrets.token_hex(8)}-01' '{call.url}'"
         for call in (scene.outside, scene.inside)
     )
-    return Invitation(str(store), trace_id, outside, inside)
+    return Invitation(str(keeping.place), keeping.entrance, keeping.options, trace_id, outside, inside)
 
 
 def serve(scene: Scene, agents: Sequence[NodeAgent]) -> None:

@@ -4,7 +4,6 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from insight.identifiers import is_kept, parse_trace_id
 from insight.series import Series, stored_series
 from insight.stored_trace import read_trace
 from insight.trace import TraceHop
-from overhop.stored import opened
+from overhop.demo.keeping import Keeping
 from store.query import Span, Store, Where
 
 
@@ -34,10 +33,10 @@ class Stored:
     series: tuple[Series, ...]
 
 
-def read_back(path: Path, since_ns: int, nodes: Iterable[str], most_samples: int) -> tuple[Stored, int]:
+def read_back(keeping: Keeping, since_ns: int, nodes: Iterable[str], most_samples: int) -> tuple[Stored, int]:
     """What has been stored since then, and how few traces were kept: one in 2^n. Raises StoreError."""
     span = Span(since_ns, time.time_ns())
-    with opened(path) as store:
+    with keeping.opened() as store:
         series = stored_series(store, span, Where()).series
         kept = {}
         shift = 0
@@ -48,9 +47,9 @@ def read_back(path: Path, since_ns: int, nodes: Iterable[str], most_samples: int
     return Stored(kept, series), shift
 
 
-def read_hops(path: Path, trace_id: str) -> tuple[TraceHop, ...]:
+def read_hops(keeping: Keeping, trace_id: str) -> tuple[TraceHop, ...]:
     """The hops of one trace in causal order. Raises StoreError."""
-    with opened(path) as store:
+    with keeping.opened() as store:
         return _trace(store, trace_id)
 
 

@@ -62,13 +62,14 @@ def render(outcome: Outcome, width: int, *, is_up: bool = False) -> RenderableTy
 
 def invitation_lines(invited: Invitation, outcome: Outcome) -> list[str]:
     """What can be tried; each command on one line, however long, so that it can be copied."""
-    asked = f"--store {shlex.quote(invited.store)}"
+    asked = " ".join(filter(None, (f"--store {shlex.quote(invited.store)}", invited.options)))
+    hops, trace = (f"{invited.entrance}overhop {command}" for command in ("hops", "trace"))
     commands = {
-        "every hop of the last minute": f"overhop hops {asked} --since 1m",
-        "the trace above": f"overhop trace {outcome.trace_id} {asked}" if outcome.trace_id else "",
+        "every hop of the last minute": f"{hops} {asked} --since 1m",
+        "the trace above": f"{trace} {outcome.trace_id} {asked}" if outcome.trace_id else "",
         "a request by hand, from outside": invited.outside,
         "or from a pod": invited.inside,
-        "where its time went": f"overhop trace {invited.trace_id} {asked} --wait 5",
+        "where its time went": f"{trace} {invited.trace_id} {asked} --wait 5",
     }
     pairs = ((f"  {what}:", f"    {command}") for what, command in commands.items() if command)
     return [

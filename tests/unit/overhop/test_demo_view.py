@@ -149,7 +149,9 @@ def test_render_of_a_lab_that_stays_says_so() -> None:
 
 
 def test_invitation_lines_have_each_command_on_one_line() -> None:
-    invited = Invitation("/tmp/a store", "ab", "nsenter --net=/run/a curl", "nsenter --net=/run/b curl")
+    invited = Invitation(
+        "/tmp/a store", "", "", "ab", "nsenter --net=/run/a curl", "nsenter --net=/run/b curl"
+    )
     assert invitation_lines(invited, outcome()) == [
         "",
         "the lab stays up until Ctrl-C, under a low load, traced and stored; as root, in another terminal",

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from agent.hops.totals import BORDERS_NS, HopFacts
 from agent.storing.output import OutputFacts
 from agent.storing.store import StoreFacts
+from store.schema import TABLES
 from store.spool.facts import SpoolFacts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -122,20 +123,27 @@ def _output(output: OutputFacts) -> Iterable[Metric]:
 
 
 def _store(store: StoreFacts) -> Iterable[Metric]:
-    yield _by("overhop_store_rows", "Rows that are in the store.", "table", store.appended)
-    yield _by("overhop_store_rows_dropped", "Rows that were lost.", "table", store.dropped)
+    yield _by("overhop_store_rows", "Rows that are in the store.", "table", _all_tables(store.appended))
+    yield _by("overhop_store_rows_dropped", "Rows that were lost.", "table", _all_tables(store.dropped))
+    said = "Rows that the server has no place for."
+    yield _by("overhop_store_rows_not_taken", said, "table", _all_tables(store.not_taken))
     waiting = GaugeMetricFamily(
         "overhop_store_rows_waiting", "Rows that the store does not take now.", labels=("table",)
     )
-    for table, rows in store.waiting.items():
+    for table, rows in _all_tables(store.waiting).items():
         waiting.add_metric((table,), rows)
     yield waiting
     yield GaugeMetricFamily("overhop_store_up", "1: the store takes rows.", float(store.error is None))
     yield CounterMetricFamily(
         "overhop_store_writer_deaths",
-        "Ends of the store's writer that nobody asked for.",
+        "Ends of the store's writer, or of the forwarder, that nobody asked for.",
         store.writer.deaths,
     )
+
+
+def _all_tables(rows: Mapping[str, int]) -> Mapping[str, int]:
+    """Zeros too: rate() and increase() do not see a counter that begins with what was lost."""
+    return {table.name: rows.get(table.name, 0) for table in TABLES}
 
 
 def _spool(spool: SpoolFacts, now_ns: int) -> Iterable[Metric]:

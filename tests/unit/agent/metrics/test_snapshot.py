@@ -9,6 +9,7 @@ from agent.metrics.snapshot import MetricsSnapshot, text
 from agent.storing.child import ChildStatus
 from agent.storing.output import OutputFacts, Totals
 from agent.storing.store import StoreFacts
+from store.spool.facts import SpoolFacts
 from tests.promtool import require_no_fault
 
 BUCKETS = [1, 2, *[0] * 18, 3]
@@ -27,6 +28,17 @@ STORE = StoreFacts(
     None,
     None,
     ChildStatus(7, False, 3),
+    not_taken={"hop_1m": 7},
+)
+SPOOL = SpoolFacts(
+    sent={"hop_10s": 40, "event": 2},
+    rejected={"hop_10s": 1},
+    no_room={"hop_10s": 2, "event": 3},
+    waiting={"hop_10s": 4},
+    size_bytes=4096,
+    oldest_ns=1_700_000_000_000_000_000,
+    error="influxdb2://db:8086/net: it refuses",
+    clock_off_ns=-3_500_000_000,
 )
 SNAPSHOT = MetricsSnapshot(
     version="1.2.3",
@@ -38,6 +50,13 @@ SNAPSHOT = MetricsSnapshot(
     ring_lag=0.25,
     output=OutputFacts(STORE, Totals(6, 1, 5, 2), {"names_unknown": 8}),
     sampling_shift=3,
+)
+SPOOLED = MetricsSnapshot(
+    version="1.2.3",
+    spec="0123456789ab",
+    source="ba9876543210",
+    output=OutputFacts(StoreFacts("influxdb2://db:8086/net", spool=SPOOL), Totals(), {}),
+    time_ns=1_700_000_090_000_000_000,
 )
 
 EXPECTED = """\
@@ -72,22 +91,67 @@ overhop_naming_total{event="names_unknown"} 8.0
 # HELP overhop_store_rows_total Rows that are in the store.
 # TYPE overhop_store_rows_total counter
 overhop_store_rows_total{table="hop_10s"} 5.0
+overhop_store_rows_total{table="hop_1m"} 0.0
+overhop_store_rows_total{table="hop_10m"} 0.0
 overhop_store_rows_total{table="hop_sample"} 6.0
+overhop_store_rows_total{table="event"} 0.0
 # HELP overhop_store_rows_dropped_total Rows that were lost.
 # TYPE overhop_store_rows_dropped_total counter
 overhop_store_rows_dropped_total{table="hop_10s"} 1.0
+overhop_store_rows_dropped_total{table="hop_1m"} 0.0
+overhop_store_rows_dropped_total{table="hop_10m"} 0.0
+overhop_store_rows_dropped_total{table="hop_sample"} 0.0
+overhop_store_rows_dropped_total{table="event"} 0.0
+# HELP overhop_store_rows_not_taken_total Rows that the server has no place for.
+# TYPE overhop_store_rows_not_taken_total counter
+overhop_store_rows_not_taken_total{table="hop_10s"} 0.0
+overhop_store_rows_not_taken_total{table="hop_1m"} 7.0
+overhop_store_rows_not_taken_total{table="hop_10m"} 0.0
+overhop_store_rows_not_taken_total{table="hop_sample"} 0.0
+overhop_store_rows_not_taken_total{table="event"} 0.0
 # HELP overhop_store_rows_waiting Rows that the store does not take now.
 # TYPE overhop_store_rows_waiting gauge
 overhop_store_rows_waiting{table="hop_10s"} 2.0
+overhop_store_rows_waiting{table="hop_1m"} 0.0
+overhop_store_rows_waiting{table="hop_10m"} 0.0
+overhop_store_rows_waiting{table="hop_sample"} 0.0
+overhop_store_rows_waiting{table="event"} 0.0
 # HELP overhop_store_up 1: the store takes rows.
 # TYPE overhop_store_up gauge
 overhop_store_up 1.0
-# HELP overhop_store_writer_deaths_total Ends of the store's writer that nobody asked for.
+# HELP overhop_store_writer_deaths_total Ends of the store's writer, or of the forwarder, that nobody asked for.
 # TYPE overhop_store_writer_deaths_total counter
 overhop_store_writer_deaths_total 3.0
 # HELP overhop_sampling_shift n, where one in 2^n traces is kept.
 # TYPE overhop_sampling_shift gauge
 overhop_sampling_shift 3.0
+"""  # noqa: E501 (the text as it is)
+EXPECTED_SPOOL = """\
+# HELP overhop_forwarded_rows_total Rows of the spool that the server has.
+# TYPE overhop_forwarded_rows_total counter
+overhop_forwarded_rows_total{table="hop_10s"} 40.0
+overhop_forwarded_rows_total{table="event"} 2.0
+# HELP overhop_spool_dropped_rows_total Rows of the spool that are lost.
+# TYPE overhop_spool_dropped_rows_total counter
+overhop_spool_dropped_rows_total{reason="rejected"} 1.0
+overhop_spool_dropped_rows_total{reason="no_room"} 5.0
+overhop_spool_dropped_rows_total{reason="too_old"} 0.0
+overhop_spool_dropped_rows_total{reason="damaged"} 0.0
+# HELP overhop_spool_rows Rows that wait in the spool.
+# TYPE overhop_spool_rows gauge
+overhop_spool_rows{table="hop_10s"} 4.0
+# HELP overhop_spool_bytes Size of the spool on disk.
+# TYPE overhop_spool_bytes gauge
+overhop_spool_bytes 4096.0
+# HELP overhop_spool_oldest_seconds Age of the first row that waits.
+# TYPE overhop_spool_oldest_seconds gauge
+overhop_spool_oldest_seconds 90.0
+# HELP overhop_forwarder_up 1: the server takes rows.
+# TYPE overhop_forwarder_up gauge
+overhop_forwarder_up 0.0
+# HELP overhop_store_clock_offset_seconds The server's clock minus the node's, where they differ by more than 2 s.
+# TYPE overhop_store_clock_offset_seconds gauge
+overhop_store_clock_offset_seconds -3.5
 """  # noqa: E501 (the text as it is)
 LABELS = 'dst_workload="shop/\\"d\\\\b\\"\\n",kind="rx",'
 BOUNDS = (
@@ -130,6 +194,22 @@ def test_text_of_a_store_in_trouble_says_it_is_down() -> None:
     assert "overhop_store_up 0.0" in said
 
 
-@pytest.mark.parametrize("snapshot", [SNAPSHOT, MetricsSnapshot("1", "2", "3")], ids=["full", "empty"])
+def test_text_of_a_spool_says_what_waits_and_what_fell_out() -> None:
+    said = lines(SPOOLED)
+    wanted = EXPECTED_SPOOL.splitlines()
+    first = said.index(wanted[0])
+    assert said[first : first + len(wanted)] == wanted
+
+
+def test_text_of_a_spool_with_nothing_in_it_has_no_age() -> None:
+    output = OutputFacts(StoreFacts("influxdb2://db:8086/net", spool=SpoolFacts()), Totals(), {})
+    said = lines(MetricsSnapshot("1", "2", "3", output=output, time_ns=1_700_000_090_000_000_000))
+    assert "overhop_spool_oldest_seconds 0.0" in said
+    assert "overhop_forwarder_up 1.0" in said
+
+
+@pytest.mark.parametrize(
+    "snapshot", [SNAPSHOT, SPOOLED, MetricsSnapshot("1", "2", "3")], ids=["full", "spool", "empty"]
+)
 def test_promtool_finds_no_fault(snapshot: MetricsSnapshot) -> None:
     require_no_fault(text(snapshot))

@@ -33,6 +33,10 @@ config_app = typer.Typer(
     name="config", help="The configuration of this node (docs/config.md).", rich_markup_mode=None
 )
 app.add_typer(config_app)
+store_app = typer.Typer(
+    name="store", help="The store that agents fill (docs/store.md).", rich_markup_mode=None
+)
+app.add_typer(store_app)
 
 
 def _setting(flag: str, doc: str = "") -> Any:  # noqa: ANN401  typer's own type is untyped
@@ -192,6 +196,83 @@ def config_check(
     from overhop.commands.config import ConfigCheckOptions, do_config_check
 
     return do_config_check(ConfigCheckOptions(lambda: configured(context, file), as_json=as_json))
+
+
+@store_app.callback()
+def store_command() -> None:
+    """The store that agents fill (docs/store.md): a directory, InfluxDB, VictoriaMetrics."""
+
+
+@store_app.command("init")
+def store_init(
+    context: typer.Context,
+    store: StoreToRead = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Make what is missing: buckets or databases with their retention.
+
+    As often as you like; nothing is deleted, no retention shortened.
+    """
+    from overhop.commands.store import StoreOptions, do_init
+
+    return do_init(StoreOptions(_place(context, config_file, store, token_file, ca_file), as_json))
+
+
+@store_app.command("check")
+def store_check(
+    context: typer.Context,
+    store: StoreToRead = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Tell whether it can be used: reachable, rights, clocks, retention, a point written and read back."""
+    from overhop.commands.store import StoreOptions, do_check
+
+    return do_check(StoreOptions(_place(context, config_file, store, token_file, ca_file), as_json))
+
+
+@store_app.command("usage")
+def store_usage(
+    context: typer.Context,
+    store: StoreToRead = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show series, rows and bytes, and what there will be when retention is reached, and per node more."""
+    from overhop.commands.store import StoreOptions, do_usage
+
+    return do_usage(StoreOptions(_place(context, config_file, store, token_file, ca_file), as_json))
+
+
+@store_app.command("import")
+def store_import(
+    context: typer.Context,
+    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="The embedded store that is read.")],
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From then on: 30m, 2d or an ISO time [default: all].")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Up to then [default: now].")] = None,
+    store: StoreToRead = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Copy an embedded store into a server.
+
+    Interrupted, it goes on where it was when started again; nothing is there twice.
+    """
+    from overhop.commands.store import ImportOptions, do_import
+
+    place = _place(context, config_file, store, token_file, ca_file)
+    return do_import(ImportOptions(place, source, since, until, as_json))
 
 
 @app.command()

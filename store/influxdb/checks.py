@@ -26,6 +26,7 @@ _CLOCK_WARN_NS: Final = 2_000_000_000
 _CLOCK_FAIL_NS: Final = 60_000_000_000
 _SECOND_NS: Final = 1_000_000_000
 _DAY_S: Final = 86_400
+_MISSING: Final = "is missing, or the token may not see it"
 _OLDEST_1: Final = (1, 6)
 _HINTS: Final = {
     Flavour.INFLUXDB2: "is this its address? of an InfluxDB 1 the URL begins with influxdb1://",

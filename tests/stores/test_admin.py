@@ -333,12 +333,8 @@ def test_import_killed_in_the_middle_goes_on_and_has_each_row_once(
     with connected(server, "killed") as connection:
         init(connection)
         progress = embedded / "imports"
-        argv = [
-            sys.executable,
-            "-m",
-            "overhop",
-            *run(server, "killed", "store", "import", "--from", str(embedded)),
-        ]
+        command = run(server, "killed", "store", "import", "--from", str(embedded))
+        argv = [sys.executable, "-m", "overhop", *command]
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline_s = time.monotonic() + 30
         while not (progress.exists() and list(progress.glob("*.json"))) and process.poll() is None:

@@ -18,6 +18,8 @@ from store.query import StoreError
 
 TIMEOUT_S: Final = 30.0
 CHUNK_ROWS: Final = 20_000
+_NO_SPACE: Final = "no space left on device"
+_FULL: Final = "its disk is full: make room, then restart it, it does not recover by itself"
 _SHOWN: Final = 300
 """Characters of what a server says that are shown."""
 
@@ -140,8 +142,9 @@ class Connection:
     def refused(self, status: int, headers: Mapping[str, str], data: bytes) -> Refused:
         """What an answer of that status means, and what to do."""
         said = self._safe(_said(data, headers))
+        meaning = _FULL if _NO_SPACE in said else _meaning(status, self.target)
         return Refused(
-            f"store {self.target}: {_meaning(status, self.target)}: {said or HTTPStatus(status).phrase}",
+            f"store {self.target}: {meaning}: {said or _phrase(status)}",
             status,
             said,
             _seconds(headers.get("retry-after") or headers.get("Retry-After")),
@@ -236,6 +239,13 @@ def _meaning(status: int, target: Target) -> str:
         return "it does not accept user and password (influxdb1://USER@HOST, --store-token-file)"
     known = meanings.get(status)
     return known or (f"it fails (HTTP {status})" if status >= 500 else f"HTTP {status}")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "it does not say why"
 
 
 def _seconds(text: str | None) -> float | None:

@@ -75,8 +75,8 @@ class _Pace:
     """Rows that may go: a bucket that holds one second's worth."""
 
     rows_per_s: float
-    rows: float = 0.0
-    at_s: float = 0.0
+    rows: float
+    at_s: float
 
     def wait_s(self, now_s: float) -> float:
         """How long until the next batch may go; 0: now."""
@@ -103,7 +103,7 @@ class Forwarder:
         self._monotonic, self._clock = monotonic, clock
         self._server = _Patience()
         self._own = {lane.table.name: _Patience() for lane in lanes}
-        self._pace = _Pace(bounds.rows_per_s, at_s=monotonic())
+        self._pace = _Pace(bounds.rows_per_s, bounds.rows_per_s, monotonic())
         self._clock_off_ns = 0
 
     def look(self) -> None:

@@ -25,5 +25,6 @@ def report(ending: Ending) -> dict[str, object]:
     totals, store = output.totals, output.store
     found["summed"] = counters["records"] - totals.hops - totals.retransmitted
     found["sampled"] = counters["records"] - totals.samples - totals.samples_not_kept
-    stored = {"rows": dict(store.appended), "dropped": dict(store.dropped)} | asdict(totals)
+    spool = None if store.spool is None else asdict(store.spool)
+    stored = {"rows": dict(store.appended), "dropped": dict(store.dropped), "spool": spool} | asdict(totals)
     return {"counters": counters, "imbalances": found, "stored": stored}

@@ -18,12 +18,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from overhop.lab import influxd
+from overhop.lab.netns import Netns
 from tests.require import require
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,8 @@ class Server:
     user: str = ""
     env: dict[str, str] = field(default_factory=dict)
     end_signal: signal.Signals = signal.SIGINT
+    netns: Netns | None = None
+    """Where it runs; None: here."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -79,6 +82,14 @@ class Server:
 
     def start(self) -> None:
         """Run it; returns once it answers."""
+        with self.entered():
+            self._start()
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Whoever talks to it must be where it is."""
+        return nullcontext() if self.netns is None else self.netns.entered()
+
+    def _start(self) -> None:
         log = (self.directory / "log").open("ab")
         with log:
             self.process = subprocess.Popen(
@@ -119,7 +130,9 @@ class Server:
 
 
 @contextmanager
-def influxdb2(directory: Path, data: Path | None = None, host: str = "127.0.0.1") -> Iterator[Server]:
+def influxdb2(
+    directory: Path, data: Path | None = None, host: str = "127.0.0.1", netns: Netns | None = None
+) -> Iterator[Server]:
     """InfluxDB 2.7 with the organisation `overhop`, no bucket of ours. `data`: where its engine writes."""
     binary = influxd2()
     port = free_port()
@@ -127,14 +140,21 @@ def influxdb2(directory: Path, data: Path | None = None, host: str = "127.0.0.1"
     argv = (binary, *influxd.arguments2(directory, engine, host, port))
     token = secrets.token_hex(16)
     server = Server("influxdb2", f"http://{host}:{port}", directory, argv, influxd.is_answering, token)
+    server.netns = netns
     with _running(server):
-        influxd.set_up(server.url, token)
+        with server.entered():
+            influxd.set_up(server.url, token)
         yield server
 
 
 @contextmanager
 def influxdb1(
-    directory: Path, data: Path | None = None, *, has_users: bool = False, host: str = "127.0.0.1"
+    directory: Path,
+    data: Path | None = None,
+    *,
+    has_users: bool = False,
+    host: str = "127.0.0.1",
+    netns: Netns | None = None,
 ) -> Iterator[Server]:
     """InfluxDB 1.6 without any database; `has_users`: an administrator must log in."""
     binary = influxd1()
@@ -144,6 +164,7 @@ def influxdb1(
     argv = (binary, "-config", str(config))
     token, user = (secrets.token_hex(16), "admin") if has_users else ("", "")
     server = Server("influxdb1", f"http://{host}:{port}", directory, argv, influxd.is_answering, token, user)
+    server.netns = netns
     with _running(server):
         if has_users:
             statement = f"CREATE USER {user} WITH PASSWORD '{token}' WITH ALL PRIVILEGES"

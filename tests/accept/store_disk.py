@@ -68,10 +68,10 @@ def _check_rows(verdict: Verdict, store: Path, totals: dict[str, Any]) -> None: 
 
 
 @contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
+def small_disk(directory: Path, size_bytes: int = DISK_BYTES) -> Iterator[Path]:
     """A file system of its own."""
     directory.mkdir()
-    options = f"size={DISK_BYTES},mode=0700"
+    options = f"size={size_bytes},mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "overhop-accept", str(directory)], check=True)
     try:
         yield directory

@@ -15,7 +15,7 @@ from store.layout import Entry, check_store
 from store.quarters import columns_needed, sums_of
 from store.query import Columns, Span, StoreError, TraceId, Where
 from store.reading import LOOKS, RowReader, in_order, joined_rows
-from store.schema import EVENT, HOP_SAMPLE, Table
+from store.schema import EVENT, HOP_SAMPLE, SERIES, Table
 from store.schema import table as table_of
 
 
@@ -95,6 +95,12 @@ class EmbeddedStore:
         """Sums over the rows of one table, as store.query.Store says."""
         which = _named(table) if table else tables_for(span)[0]
         return sums_of(self.summaries(span, where, which.name, columns_needed(by)), by, step_s, span)
+
+    def series_count(self, span: Span, where: Where) -> int:
+        """How many series have rows in the coarsest table that gives 60 points."""
+        columns = ("cluster", "node", *SERIES)
+        rows = self.summaries(span, where, tables_for(span)[0].name, columns)
+        return len(set(zip(*(rows[name].tolist() for name in columns), strict=True)))
 
     def trace(self, trace: TraceId) -> Columns:
         """All samples of one trace, in order of time."""

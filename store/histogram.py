@@ -25,6 +25,8 @@ _PER_QUARTER = PER_OCTAVE // 4
 _QUARTER_STARTS = np.array([0, *range(154, 154 + (QUARTER_OCTAVES - 1) * _PER_QUARTER, _PER_QUARTER)])
 """The first bucket of each quarter octave."""
 _GREATEST = np.iinfo(np.uint32).max
+QUARTER_BORDERS_NS: npt.NDArray[np.uint32] = np.append(np.uint32(0), BORDERS_NS[_QUARTER_STARTS[1:] - 1])
+"""Quarter octave j begins at QUARTER_BORDERS_NS[j]."""
 _LEAST_NS = np.concatenate([[0], BORDERS_NS]).astype(np.uint32)
 _LAST_NS = np.concatenate([BORDERS_NS - 1, [_GREATEST]]).astype(np.uint32)
 """The least and the last latency of each bucket."""

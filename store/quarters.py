@@ -28,51 +28,59 @@ def columns_needed(by: Sequence[str]) -> list[str]:
 
 def sums_of(rows: Columns, by: Sequence[str], step_s: int | None, span: Span) -> Columns:
     """As store.query.Store.quarters says, of these rows of one table."""
-    steps = _steps(rows["time"].astype(np.int64), step_s, span)
-    labels = [np.asarray(rows[name]).tolist() for name in by]
-    numbers: dict[Group, int] = {}
-    keys = zip(steps.tolist(), zip(*labels, strict=True) if by else [()] * len(steps), strict=True)
-    at = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.intp)
-    found: dict[str, npt.NDArray[np.generic]] = {}
-    for name in SUMMED:
-        sums = np.zeros(len(numbers), np.uint64)
-        np.add.at(sums, at, rows[name].astype(np.uint64))
-        found[name] = sums
-    has_hops = rows["count"].astype(np.int64) > 0
-    least = np.full(len(numbers), np.iinfo(np.uint32).max, np.uint32)
-    np.minimum.at(least, at[has_hops], rows["min_ns"][has_hops].astype(np.uint32))
-    greatest = np.zeros(len(numbers), np.uint32)
-    np.maximum.at(greatest, at[has_hops], rows["max_ns"][has_hops].astype(np.uint32))
-    found["min_ns"] = np.where(np.asarray(found["count"]) > 0, least, 0).astype(np.uint32)
-    found["max_ns"] = greatest
-    return _ordered([*numbers], by, found)
+    groups, at = grouped(rows, by, step_s, span)
+    found: dict[str, npt.NDArray[np.generic]] = {name: added(rows[name], at, len(groups)) for name in SUMMED}
+    return _columns(groups, by, found | extremes(rows, at, len(groups)))
 
 
-def summed_columns(groups: Mapping[Group, Mapping[str, int]], by: Sequence[str]) -> Columns:
+def summed_columns(sums: Mapping[Group, Mapping[str, int]], by: Sequence[str]) -> Columns:
     """The same of sums that somebody else made; what is missing is 0."""
-    found = {
-        name: np.array([sums.get(name, 0) for sums in groups.values()], dtype)
+    groups = sorted(sums)
+    found: dict[str, npt.NDArray[np.generic]] = {
+        name: np.array([sums[group].get(name, 0) for group in groups], dtype)
         for name, dtype in _DTYPES.items()
     }
-    return _ordered([*groups], by, found)
+    return _columns(groups, by, found)
 
 
-def _steps(times: npt.NDArray[np.int64], step_s: int | None, span: Span) -> npt.NDArray[np.int64]:
-    if step_s is None:
-        return np.full(len(times), span.since_ns, np.int64)
-    step_ns = step_s * 1_000_000_000
-    return times // step_ns * step_ns
+def grouped(
+    rows: Columns, by: Sequence[str], step_s: int | None, span: Span
+) -> tuple[list[Group], npt.NDArray[np.intp]]:
+    """The groups that rows are of, in order of time, then of the labels; and the number of each row's."""
+    times = rows["time"].astype(np.int64)
+    step_ns = 0 if step_s is None else step_s * 1_000_000_000
+    steps = times // step_ns * step_ns if step_ns else np.full(len(times), span.since_ns, np.int64)
+    labels = zip(*(rows[name].tolist() for name in by), strict=True) if by else [()] * len(times)
+    keys: list[Group] = list(zip(steps.tolist(), labels, strict=True))
+    groups = sorted(set(keys))
+    numbers = {group: number for number, group in enumerate(groups)}
+    return groups, np.array([numbers[key] for key in keys], np.intp)
 
 
-def _ordered(
+def added(column: npt.NDArray[np.generic], at: npt.NDArray[np.intp], groups: int) -> npt.NDArray[np.uint64]:
+    """The sum of each group."""
+    sums = np.zeros(groups, np.uint64)
+    np.add.at(sums, at, column.astype(np.uint64))
+    return sums
+
+
+def extremes(rows: Columns, at: npt.NDArray[np.intp], groups: int) -> dict[str, npt.NDArray[np.generic]]:
+    """`min_ns` and `max_ns` of each group, of rows that count hops; 0 where none does."""
+    has_hops = rows["count"].astype(np.int64) > 0
+    least = np.full(groups, np.iinfo(np.uint32).max, np.uint32)
+    np.minimum.at(least, at[has_hops], rows["min_ns"][has_hops].astype(np.uint32))
+    greatest = np.zeros(groups, np.uint32)
+    np.maximum.at(greatest, at[has_hops], rows["max_ns"][has_hops].astype(np.uint32))
+    is_any = np.bincount(at, has_hops, groups) > 0
+    return {"min_ns": np.where(is_any, least, 0).astype(np.uint32), "max_ns": greatest}
+
+
+def _columns(
     groups: Sequence[Group], by: Sequence[str], found: Mapping[str, npt.NDArray[np.generic]]
 ) -> Columns:
-    """In order of time, then of the labels."""
-    order = np.array(sorted(range(len(groups)), key=lambda at: groups[at]), np.intp)
     columns: dict[str, npt.NDArray[np.generic]] = {}
     for place, name in enumerate(by):
-        texts = np.empty(len(groups), object)
-        texts[:] = [labels[place] for _, labels in groups]
-        columns[name] = texts[order]
-    columns["time"] = np.array([time for time, _ in groups], np.int64)[order]
-    return columns | {name: found[name][order] for name in _DTYPES}
+        columns[name] = np.empty(len(groups), object)
+        columns[name][:] = [labels[place] for _, labels in groups]
+    columns["time"] = np.array([time_ns for time_ns, _ in groups], np.int64)
+    return columns | {name: found[name] for name in _DTYPES}

@@ -87,6 +87,12 @@ class Store(Protocol):
         """
         ...
 
+    def series_count(self, span: Span, where: Where) -> int:
+        """How many series have rows in the coarsest table that gives 60 points; a server may count more:
+        those that had rows in all of its retention.
+        """
+        ...
+
     def trace(self, trace: TraceId) -> Columns:
         """All samples of one trace, in order of time."""
         ...

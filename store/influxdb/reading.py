@@ -11,7 +11,8 @@ from store.combined import Rows, Wanted, combined
 from store.conditions import Condition, of_hops, only, within
 from store.influxdb.blocks import fields_of, rows_of
 from store.influxdb.http import Block, Connection, Refused
-from store.influxdb.influxql import literal, names, quoted, where
+from store.influxdb.influxql import literal, names, quoted
+from store.influxdb.influxql import where as condition_of
 from store.influxdb.lines import part_of, tags_of
 from store.influxdb.tags import tag_text
 from store.influxdb.target import Flavour, measurement
@@ -125,6 +126,14 @@ class InfluxStore:
         which = _named(table) if table else tables_for(span)[0]
         return self._sums(which, [*within(span), *of_hops(where)], by, step_s, span)
 
+    def series_count(self, span: Span, where: Where) -> int:
+        """How many series there are in the coarsest table that gives 60 points, by its index."""
+        table = tables_for(span)[0]
+        source = quoted(measurement(self._connection.target, table))
+        condition = condition_of(table, of_hops(where))
+        [found] = self._ask(table, [f"SHOW SERIES EXACT CARDINALITY FROM {source}{condition}"])
+        return sum(row[0] for block in found for row in block.values)
+
     def close(self) -> None:
         """Let go of the sockets."""
         self._connection.close()
@@ -137,7 +146,7 @@ class InfluxStore:
         return self._rows(replace(wanted, conditions=conditions))
 
     def _rows(self, wanted: Wanted) -> Rows:
-        condition = where(wanted.table, wanted.conditions)
+        condition = condition_of(wanted.table, wanted.conditions)
         return rows_of(wanted.table, wanted.columns, self._select(wanted.table, wanted.columns, condition))
 
     def _select(self, table: Table, columns: Sequence[str], condition: str) -> list[Block]:
@@ -151,7 +160,7 @@ class InfluxStore:
     def _limit_of_slowest(self, wanted: Wanted, limit: int) -> int:
         """The latency that the slowest `limit` samples have at least."""
         source = quoted(measurement(self._connection.target, wanted.table))
-        condition = where(wanted.table, wanted.conditions)
+        condition = condition_of(wanted.table, wanted.conditions)
         [found] = self._ask(wanted.table, [f'SELECT top("latency_ns", {limit}) FROM {source}{condition}'])
         latencies = [row[1] for block in found for row in block.values]
         return min(latencies) if len(latencies) >= limit else 0
@@ -183,8 +192,8 @@ class InfluxStore:
         totals, bounds = self._ask(
             table,
             [
-                f"SELECT {sums} FROM {source}{where(table, conditions)}{end}",
-                f"SELECT {extremes} FROM {source}{where(table, has_hops)}{end}",
+                f"SELECT {sums} FROM {source}{condition_of(table, conditions)}{end}",
+                f"SELECT {extremes} FROM {source}{condition_of(table, has_hops)}{end}",
             ],
         )
         groups: dict[Group, dict[str, int]] = {}

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from insight.distributions import cdf, changed, heat_map, over_time, top
+from insight.series import stored_series
 from store.embedded import EmbeddedStore
 from store.importing import import_store
 from store.influxdb.admin import init
@@ -253,6 +255,31 @@ def test_quarters_are_the_same(trio: Trio, by: tuple[str, ...], step_s: int | No
         expected = trio.embedded.quarters(span, where, by, step_s)
         for store in each(trio):
             require_equal(expected, store.quarters(span, where, by, step_s))
+
+
+def test_series_count_is_that_of_the_index(trio: Trio) -> None:
+    span = Span(trio.noon_ns, trio.noon_ns + 7200 * S)
+    for where in (ANY, Where(kind="rx"), Where(node="n2", workload="host"), Where(node="nobody")):
+        expected = trio.embedded.series_count(span, where)
+        assert [store.series_count(span, where) for store in each(trio)] == [expected] * 2
+
+
+def test_questions_of_people_have_the_same_answers(trio: Trio) -> None:
+    span = Span(trio.noon_ns, trio.noon_ns + 7200 * S)
+    half = trio.noon_ns + 3600 * S
+    for where in (ANY, Where(kind="rx"), Where(node="n1")):
+        for ask in (
+            lambda store, where=where: over_time(store, span, where, 600),
+            lambda store, where=where: heat_map(store, span, where, 600),
+            lambda store, where=where: cdf(store, span, where),
+            lambda store, where=where: top(store, span, where, 10, least_hops=1),
+            lambda store, where=where: stored_series(store, span, where),
+            lambda store, where=where: changed(
+                store, Span(trio.noon_ns, half), Span(half, span.until_ns), where, 10, least_hops=1
+            ),
+        ):
+            expected = ask(trio.embedded)
+            assert [ask(store) for store in each(trio)] == [expected] * 2
 
 
 def test_quarters_of_everything_add_up(trio: Trio) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from store.quarters import columns_needed, sums_of
 from store.query import Columns, Span, TraceId, Where
-from store.schema import EVENT, HOP_1M, HOP_SAMPLE, TEXT, Table, table
+from store.schema import EVENT, HOP_1M, HOP_SAMPLE, SERIES, TEXT, Table, table
 
 Row = Mapping[str, int | str]
 S = 1_000_000_000
@@ -118,6 +118,11 @@ class MemoryStore:
         table: str | None = None,
     ) -> Columns:
         return sums_of(self.summaries(span, where, table, columns_needed(by)), by, step_s, span)
+
+    def series_count(self, span: Span, where: Where) -> int:
+        columns = ("cluster", "node", *SERIES)
+        rows = self.summaries(span, where, columns=columns)
+        return len(set(zip(*(rows[name].tolist() for name in columns), strict=True)))
 
     def trace(self, trace: TraceId) -> Columns:
         rows = self.rows.get("hop_sample", [])

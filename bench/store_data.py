@@ -61,7 +61,7 @@ class Node:
         )
         self._random = np.random.default_rng((shape.seed, number))
         self._median_ns = self._random.uniform(8_000, 60_000, shape.series)
-        self._counts = {table.name: _Sums(shape.series) for table in SUMMARIES}
+        self._counts = {table.name: Sums(shape.series) for table in SUMMARIES}
         self._hops = 0
 
     def step(self, now_ns: int, elapsed_s: int) -> None:
@@ -77,8 +77,8 @@ class Node:
             sums = self._counts[table.name]
             sums.add(series, latency_ns)
             if elapsed_s % table.interval_s == 0:
-                self._appender.append(_summaries(table, sums, self._shape.series))
-                self._counts[table.name] = _Sums(self._shape.series)
+                self._appender.append(summaries(table, sums, self._shape.series))
+                self._counts[table.name] = Sums(self._shape.series)
         self._appender.poll()
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Node:
         return Batch(HOP_SAMPLE, _filled(HOP_SAMPLE, {**given, **_series(series)}, rows))
 
 
-class _Sums:
+class Sums:
     """Latencies of each series since the last row."""
 
     def __init__(self, series: int) -> None:
@@ -125,7 +125,8 @@ class _Sums:
         np.maximum.at(self.max_ns, series, latency_ns)
 
 
-def _summaries(table: Table, sums: _Sums, series: int) -> Batch:
+def summaries(table: Table, sums: Sums, series: int) -> Batch:
+    """A row of each series."""
     given: dict[str, Numbers | Labels] = dict(_series(np.arange(series)))
     count = sums.counts.sum(axis=1, dtype=np.uint64)
     given |= {"count": count, "sum_ns": sums.sum_ns, "max_ns": sums.max_ns}

@@ -19,8 +19,8 @@ from store.layout import FILE_MODE, check_store
 from store.query import Span
 from store.reading import RowReader, in_order
 from store.schema import Table
+from store.spool.forwarding import Sending
 from store.spool.lane import MAX_ROWS
-from store.spool.sending import Sender
 
 _HOUR_NS: Final = 3_600_000_000_000
 _PROGRESS: Final = "imports"
@@ -80,7 +80,7 @@ class Progress:
 def import_store(
     source: Path,
     target: Target,
-    sender: Sender,
+    sender: Sending,
     span: Span,
     now_ns: int,
     tell: Callable[[Table, str, int], None] = lambda *_: None,
@@ -121,7 +121,7 @@ def _rows(reader: RowReader, table: Table, directory: Path, span: Span) -> Rows:
 
 
 def _send(
-    sender: Sender, target: Target, table: Table, rows: Mapping[str, Any], now_ns: int, imported: Imported
+    sender: Sending, target: Target, table: Table, rows: Mapping[str, Any], now_ns: int, imported: Imported
 ) -> None:
     count = len(rows["time"])
     imported.read[table.name] += count

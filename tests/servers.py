@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +131,11 @@ class Server:
 
 @contextmanager
 def influxdb2(
-    directory: Path, data: Path | None = None, host: str = "127.0.0.1", netns: Netns | None = None
+    directory: Path,
+    data: Path | None = None,
+    host: str = "127.0.0.1",
+    netns: Netns | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """InfluxDB 2.7 with the organisation `overhop`, no bucket of ours. `data`: where its engine writes."""
     binary = influxd2()
@@ -140,7 +144,7 @@ def influxdb2(
     argv = (binary, *influxd.arguments2(directory, engine, host, port))
     token = secrets.token_hex(16)
     server = Server("influxdb2", f"http://{host}:{port}", directory, argv, influxd.is_answering, token)
-    server.netns = netns
+    server.netns, server.env = netns, dict(env or {})
     with _running(server):
         with server.entered():
             influxd.set_up(server.url, token)
@@ -155,6 +159,7 @@ def influxdb1(
     has_users: bool = False,
     host: str = "127.0.0.1",
     netns: Netns | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """InfluxDB 1.6 without any database; `has_users`: an administrator must log in."""
     binary = influxd1()
@@ -164,7 +169,7 @@ def influxdb1(
     argv = (binary, "-config", str(config))
     token, user = (secrets.token_hex(16), "admin") if has_users else ("", "")
     server = Server("influxdb1", f"http://{host}:{port}", directory, argv, influxd.is_answering, token, user)
-    server.netns = netns
+    server.netns, server.env = netns, dict(env or {})
     with _running(server):
         if has_users:
             statement = f"CREATE USER {user} WITH PASSWORD '{token}' WITH ALL PRIVILEGES"

@@ -11,12 +11,16 @@ import yaml
 
 from agent.hops.totals import HopFacts
 from agent.metrics.snapshot import MetricsSnapshot, text
+from agent.reading.counters import LOSSES
 from agent.storing.output import OutputFacts, Totals
 from agent.storing.store import StoreFacts
-from store.spool.facts import SpoolFacts
+from bpf.counters import NAMES
+from store.spool.facts import REASONS, SpoolFacts
 from tests.promtool import program
 
-DIRECTORY = Path(__file__).parents[2] / "deploy" / "prometheus"
+ROOT = Path(__file__).parents[2]
+DIRECTORY = ROOT / "deploy" / "prometheus"
+PAGE = (ROOT / "docs" / "metrics.md").read_text()
 RULES = DIRECTORY / "overhop-rules.yaml"
 TESTS = DIRECTORY / "overhop-rules.test.yaml"
 OF_PROMETHEUS = {"up"}
@@ -65,18 +69,37 @@ def test_rules_ask_for_metrics_that_agents_tell() -> None:
     assert len(asked) >= 15
 
 
-def test_each_rule_has_a_test_that_it_fires_and_alerts_say_what_to_do() -> None:
+def test_rules_ask_for_counters_of_the_kernel_and_all_that_stand_for_a_loss() -> None:
+    said = " ".join(rule["expr"] for rule in rules())
+    asked = {name for each in re.findall(r'counter=~?"([^"]+)"', said) for name in each.split("|")}
+    assert asked - set(NAMES) == set()
+    assert set(LOSSES) - asked == set()
+
+
+def test_each_rule_has_a_test_that_it_fires_and_one_that_it_does_not_and_says_what_to_do() -> None:
     tests = yaml.safe_load(TESTS.read_text())["tests"]
     alerts = [each for test in tests for each in test.get("alert_rule_test", ())]
     fired = {each["alertname"] for each in alerts if each.get("exp_alerts")}
+    silent = {each["alertname"] for each in alerts if not each.get("exp_alerts")}
     asked = " ".join(each["expr"] for test in tests for each in test.get("promql_expr_test", ()))
     for rule in rules():
         if "alert" in rule:
-            assert rule["alert"] in fired
-            assert {"summary", "description"} <= set(rule["annotations"])
+            assert rule["alert"] in fired & silent
+            assert re.fullmatch(r"[1-9]\d*m", rule["for"])
+            assert {"summary", "description"} == set(rule["annotations"])
+            assert f"`{rule['alert']}`" in PAGE
             assert rule["labels"]["severity"] in ("info", "warning", "critical")
         else:
             assert rule["record"] in asked
+            assert f"`{rule['record']}`" in PAGE
+    names = [rule.get("alert") or rule["record"] for rule in rules()]
+    assert sorted(names) == sorted(set(names))
+    assert {each["alertname"] for each in alerts} - set(names) == set()
+
+
+def test_rule_about_lost_rows_explains_each_reason() -> None:
+    (said,) = (rule["annotations"] for rule in rules() if rule.get("alert") == "OverhopSpoolRowsLost")
+    assert {reason for reason in REASONS if reason not in said["description"]} == set()
 
 
 def test_no_metric_has_a_node_or_a_pod_as_label() -> None:

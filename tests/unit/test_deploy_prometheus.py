@@ -102,6 +102,13 @@ def test_rule_about_lost_rows_explains_each_reason() -> None:
     assert {reason for reason in REASONS if reason not in said["description"]} == set()
 
 
+def test_config_names_our_rules_and_job_and_lets_in_all_that_an_agent_may_have() -> None:
+    config = yaml.safe_load((DIRECTORY / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    assert (config["rule_files"], job["job_name"]) == ([RULES.name], "overhop")
+    assert job["sample_limit"] > (200 + 1) * 4 * (21 + 2) + 500
+
+
 def test_no_metric_has_a_node_or_a_pod_as_label() -> None:
     spool = SpoolFacts(sent={"hop_10s": 1})
     output = OutputFacts(StoreFacts("/s", spool=spool), Totals(), {})

@@ -55,7 +55,7 @@ def test_dev_run_imports_nothing_from_the_current_directory(tmp_path: Path) -> N
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
-    """A directory with an `apt-get` that downloads a package of two programs, and writes what it was `asked`."""
+    """A directory with an `apt-get` that downloads a package of two programs, and notes what is `asked`."""
     require_commands("dpkg-deb")
     package = tmp_path / "package"
     for name in ("tool", "server"):

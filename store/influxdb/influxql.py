@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statements of InfluxQL, which InfluxDB 1 and 2 both answer. No value becomes text without `literal`."""
+"""Statements of InfluxQL, which InfluxDB 1 and 2 both answer. No value becomes text but by `equals`.
 
+Its strings know the escapes \\n, \\\\ and \\' only; a carriage return, NUL or lone surrogate cannot stand
+in one at all: such a text is compared by a regular expression of ASCII (Go's RE2 syntax).
+"""
+
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -9,13 +14,25 @@ from store.influxdb.lines import tags_of
 from store.influxdb.tags import stored_tag
 from store.schema import TEXT, Table
 
+_LEAST_TIME_NS: Final = -(1 << 63) + 2
+_GREATEST_TIME_NS: Final = (1 << 63) - 2
+"""What InfluxDB takes for a time; it reads others as something else."""
 _INT64: Final = 1 << 63
-_LITERAL: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
+_STRING: Final = re.compile(r"[^\r\x00\ud800-\udfff]*")
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]")
 
 
-def literal(text: str) -> str:
-    """A text between quotes."""
-    return f"'{text.translate(_LITERAL)}'"
+def equals(name: str, text: str) -> str:
+    """A condition: tag or field `name` is `text`; an empty text also means that there is none."""
+    if _STRING.fullmatch(text):
+        return f"{quoted(name)} = '{text.translate(_ESCAPES)}'"
+    return is_any(name, [text])
+
+
+def is_any(name: str, texts: Iterable[str]) -> str:
+    """A condition: `name` is one of these."""
+    return f"{quoted(name)} =~ /^({'|'.join(map(_expression, texts))})$/"
 
 
 def quoted(name: str) -> str:
@@ -28,10 +45,14 @@ def names(columns: Iterable[str]) -> str:
     return ", ".join(quoted(column) for column in columns)
 
 
-def where(table: Table, conditions: Sequence[Condition]) -> str:
-    """` WHERE ...`, empty without conditions."""
-    texts = [_any_of(table, condition) for condition in conditions]
+def where(table: Table, conditions: Sequence[Condition], *more: str) -> str:
+    """` WHERE ...`, empty without conditions; `more` are conditions in InfluxQL."""
+    texts = [*(_any_of(table, condition) for condition in conditions), *more]
     return f" WHERE {' AND '.join(texts)}" if texts else ""
+
+
+def _expression(text: str) -> str:
+    return "".join(each if _PLAIN.fullmatch(each) else f"\\x{{{ord(each):x}}}" for each in text)
 
 
 def _any_of(table: Table, condition: Condition) -> str:
@@ -43,9 +64,11 @@ def _any_of(table: Table, condition: Condition) -> str:
 
 
 def _comparison(table: Table, test: Comparison) -> str:
-    name = test.column if test.column == "time" else quoted(test.column)
-    if test.column != "time" and table.dtype_of(test.column) == TEXT:
+    if test.column == "time":
+        time_ns = max(_LEAST_TIME_NS, min(int(test.value), _GREATEST_TIME_NS))
+        return f"time {test.operator} {time_ns}"
+    if table.dtype_of(test.column) == TEXT:
         text = str(test.value)
-        return f"{name} = {literal(stored_tag(text) if test.column in tags_of(table) else text)}"
+        return equals(test.column, stored_tag(text) if test.column in tags_of(table) else text)
     number = max(-_INT64, min(int(test.value), _INT64 - 1))
-    return f"{name} {test.operator} {number}"
+    return f"{quoted(test.column)} {test.operator} {number}"

@@ -32,8 +32,11 @@ ADDRESSES: Final = {
 }
 _WHERE: Final = ("cluster", "node")
 _SERIES: Final = (*_WHERE, *SERIES)
-_ALWAYS: Final = frozenset({"count", "retransmitted", "latency_ns", "kept_shift", "trace_id", "state"})
-"""Fields of every row: a row is only found by a field that it has."""
+_ALWAYS: Final = frozenset(
+    {"count", "retransmitted", "latency_ns", "kept_shift", "trace_id", "state"}
+    | {"kind", "src_ns", "src_workload", "dst_ns", "dst_workload"}
+)
+"""Fields of every row: a row is only found by a field that it has, even by `= ''`."""
 _GREATEST: Final = np.uint64(np.iinfo(np.int64).max)
 _Texts = Sequence[str]
 

@@ -11,7 +11,7 @@ from store.combined import Rows, Wanted, combined
 from store.conditions import Condition, of_hops, only, within
 from store.influxdb.blocks import fields_of, rows_of
 from store.influxdb.http import Block, Connection, Refused
-from store.influxdb.influxql import literal, names, quoted
+from store.influxdb.influxql import equals, names, quoted
 from store.influxdb.influxql import where as condition_of
 from store.influxdb.lines import part_of, tags_of
 from store.influxdb.tags import tag_text
@@ -92,7 +92,7 @@ class InfluxStore:
         """All samples of one trace, in order of time."""
         [part] = part_of(np.array([trace.hi], np.uint64), np.array([trace.lo], np.uint64)).tolist()
         digits = f"{trace.hi:016x}{trace.lo:016x}"
-        condition = f' WHERE "part" = \'{part:02x}\' AND "trace_id" = {literal(digits)}'
+        condition = f" WHERE {equals('part', f'{part:02x}')} AND {equals('trace_id', digits)}"
         columns = _names(None, HOP_SAMPLE)
         return in_order(rows_of(HOP_SAMPLE, columns, self._select(HOP_SAMPLE, columns, condition)))
 

@@ -96,7 +96,8 @@ def test_lines_of_a_sample_have_ids_in_hexadecimal_and_addresses_as_text() -> No
         "at_ns": 999,
     }
     assert lines(INFLUX2, batch(HOP_SAMPLE, row)) == [
-        'hop_sample,cluster=c1,node=n1,part=24 kind="tx",src_pod="web-1",'
+        'hop_sample,cluster=c1,node=n1,part=24 kind="tx",src_ns="",src_pod="web-1",src_workload="",'
+        'dst_ns="",dst_workload="",'
         'trace_id="4bf92f3577b34da6a3ce929d0e0e4736",span_id="f0f067aa0ba902b7",src="10.1.0.7",dst="fd00::9",at_ns=999i,sport=40000i,latency_ns=8500i,'
         "kept_shift=0i 1000"
     ]

@@ -9,12 +9,14 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from store.conditions import Condition, only, within
+from store.conditions import Condition, only
 from store.intervals import Covered, Times, begins, fewer, middles, tables_for
 from store.query import Span
 from store.schema import EVENT, SUMMARIES, Table
 
 Rows = dict[str, npt.NDArray[np.generic]]
+NodeSpans = Mapping[str, Sequence[Span]]
+"""By node: spans that do not overlap, in order."""
 
 _MOST_SPANS: Final = 16
 """Of one node and table; further ones are read with what lies between them."""
@@ -39,8 +41,8 @@ class NodeRows(Protocol):
         """Those that may have any, by whichever name the store knows them."""
         ...
 
-    def read(self, wanted: Wanted, nodes: Sequence[str]) -> Iterable[tuple[str, Rows]]:
-        """The rows of these nodes, each node's once; nodes without may be left out. Raises StoreError."""
+    def read(self, wanted: Wanted, spans: NodeSpans) -> Iterable[tuple[str, Rows]]:
+        """The rows of each node in its spans, in any number of parts, each row once. Raises StoreError."""
         ...
 
 
@@ -57,37 +59,29 @@ def combined(source: NodeRows, wanted: Wanted, span: Span) -> Iterator[Rows]:
 
     The coarsest is read first: what is written meanwhile is found in a finer one, and nothing falls between.
     """
-    names = [*source.nodes]
-    starts = _starts(source, span, names)
-    nodes = {name: _Node(starts.get(name, np.zeros(0, np.int64)), Covered()) for name in names}
+    starts = _starts(source, span)
+    nodes = {name: _Node(starts.get(name, np.zeros(0, np.int64)), Covered()) for name in source.nodes}
     for table in tables_for(span):
         found: list[tuple[str, Times]] = []
-        for some, which in _asked(nodes, table, span):
-            of_table = replace(wanted, table=table, conditions=[*wanted.conditions, *within(some)])
-            for name, rows in source.read(of_table, which):
-                node, times = nodes[name], _times(rows)
-                is_new = ~node.covered.has(middles(times, table.interval_s, node.starts))
-                found.append((name, times[is_new]))
-                yield {column: values[is_new] for column, values in rows.items()}
+        for name, rows in source.read(replace(wanted, table=table), _left_out(nodes, table, span)):
+            node, times = nodes[name], _times(rows)
+            is_new = ~node.covered.has(middles(times, table.interval_s, node.starts))
+            found.append((name, times[is_new]))
+            yield {column: values[is_new] for column, values in rows.items()}
         for name, times in found:
             node = nodes[name]
             node.covered.add(begins(times, table.interval_s, node.starts), times)
 
 
-def _asked(nodes: Mapping[str, _Node], table: Table, span: Span) -> Iterator[tuple[Span, Sequence[str]]]:
-    """Spans that rows so far leave out, and whose: the last moments of all nodes in one, other gaps apart."""
-    groups: dict[Span, list[str]] = defaultdict(list)
-    tails: dict[str, Span] = {}
+def _left_out(nodes: Mapping[str, _Node], table: Table, span: Span) -> NodeSpans:
+    """When rows of the table are written whose hops are in no row so far."""
+    found: dict[str, Sequence[Span]] = {}
     for name, node in nodes.items():
         gaps = node.covered.gaps(span, table.interval_s // 4)
-        for gap in fewer(_with_ends(gaps, table.interval_s, span.until_ns), _MOST_SPANS):
-            if gap.until_ns == span.until_ns and gap.since_ns > span.since_ns:
-                tails[name] = gap
-            else:
-                groups[gap].append(name)
-    yield from _together(tails, span)
-    for gap, names in groups.items():
-        yield gap, names
+        spans = fewer(_with_ends(gaps, table.interval_s, span.until_ns), _MOST_SPANS)
+        if spans:
+            found[name] = spans
+    return found
 
 
 def _with_ends(gaps: Sequence[Span], interval_s: int, until_ns: int) -> list[Span]:
@@ -102,22 +96,14 @@ def _with_ends(gaps: Sequence[Span], interval_s: int, until_ns: int) -> list[Spa
     return found
 
 
-def _together(tails: Mapping[str, Span], span: Span) -> Iterator[tuple[Span, Sequence[str]]]:
-    """Tails in one span as long as that is not much more than each; long ones (an agent is gone) apart."""
-    short = {name: tail for name, tail in tails.items() if span.until_ns - tail.since_ns <= 3 * _LONGEST_NS}
-    if short:
-        yield Span(min(tail.since_ns for tail in short.values()), span.until_ns), [*short]
-    for name, tail in tails.items():
-        if name not in short:
-            yield tail, [name]
-
-
-def _starts(source: NodeRows, span: Span, nodes: Sequence[str]) -> dict[str, Times]:
+def _starts(source: NodeRows, span: Span) -> dict[str, Times]:
     """When agents of each node started, as far as it matters to the span; sorted."""
     around = Span(span.since_ns - 2 * _LONGEST_NS, span.until_ns)
-    conditions = [*within(around), only("what", "=", "agent"), only("state", "=", "started")]
-    found = source.read(Wanted(EVENT, ("since",), conditions), nodes)
-    return {name: np.sort(rows["since"].astype(np.int64)) for name, rows in found}
+    wanted = Wanted(EVENT, ("since",), [only("what", "=", "agent"), only("state", "=", "started")])
+    found: dict[str, list[Times]] = defaultdict(list)
+    for name, rows in source.read(wanted, {name: [around] for name in source.nodes}):
+        found[name].append(rows["since"].astype(np.int64))
+    return {name: np.sort(np.concatenate(parts)) for name, parts in found.items()}
 
 
 def _times(rows: Rows) -> Times:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from store.combined import Rows, Wanted, combined
+from store.combined import NodeSpans, Rows, Wanted, combined
 from store.conditions import Condition, of_hops, of_trace, only, within
 from store.intervals import tables_for
 from store.layout import Entry, check_store
@@ -163,12 +163,12 @@ class _Directories:
         paths = [path for one in tables_for(span) for path in reader.directories(one, node)]
         self.nodes: Sequence[str] = sorted({path.name for path in paths})
 
-    def read(self, wanted: Wanted, nodes: Sequence[str]) -> Iterator[tuple[str, Rows]]:
-        """One node after the other: what was read of it is small, or is all that is asked for."""
-        chosen = set(nodes)
+    def read(self, wanted: Wanted, spans: NodeSpans) -> Iterator[tuple[str, Rows]]:
+        """One node and span after the other: what was read of it is small, or is all that is asked for."""
         for path in self._reader.directories(wanted.table):
-            if path.name in chosen:
-                yield path.name, self._reader.read(wanted, [path])
+            for span in spans.get(path.name, ()):
+                of_span = replace(wanted, conditions=[*wanted.conditions, *within(span)])
+                yield path.name, self._reader.read(of_span, [path])
 
 
 def _names(columns: Sequence[str] | None, table: Table) -> Sequence[str]:

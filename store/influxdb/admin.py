@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from store.errors import StoreError
+from store.influxdb.asking import SCHEMA, schema_version
 from store.influxdb.http import Connection, Refused
 from store.influxdb.influxql import quoted
-from store.influxdb.reading import SCHEMA, schema_version
 from store.influxdb.target import Flavour
 from store.schema import EVENT, SCHEMA_VERSION, Table
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers of InfluxQL as columns of a table: what `store.influxdb.lines` wrote, read back."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
@@ -28,34 +28,18 @@ def fields_of(table: Table, columns: Sequence[str]) -> list[str]:
     return [*fields]
 
 
-def rows_of(table: Table, columns: Sequence[str], blocks: Iterable[Block]) -> Rows:
-    """The columns of all blocks, row by row in their order; what a row has not is 0 or empty.
+def rows_of(table: Table, columns: Sequence[str], block: Block) -> Rows:
+    """The columns of a block whose columns hold fields and tags; what a row has not is 0 or empty.
 
-    Raises StoreError: a field is not what we write.
+    Raises StoreError: something is not what we write.
     """
-    texts = {name: _Gathered() for name in [*fields_of(table, columns), *tags_of(table), "time"]}
-    for block in blocks:
-        values: Mapping[str, Sequence[Any]] = dict(
-            zip(block.columns, zip(*block.values, strict=True), strict=True) if block.values else ()
-        )
-        for name, gathered in texts.items():
-            if name in values:
-                gathered.values.extend(values[name])
-            elif block.values:
-                gathered.values.extend([block.tags.get(name)] * len(block.values))
+    found: Mapping[str, Sequence[Any]] = dict(
+        zip(block.columns, zip(*block.values, strict=True), strict=True) if block.values else ()
+    )
     try:
-        return {name: _column(table, name, texts) for name in columns}
+        return {name: _column(table, name, found.get(_field(name), ())) for name in columns}
     except (TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"{table.name}: the server has a field that is not ours: {error}") from None
-
-
-class _Gathered:
-    """Values of one field over all blocks, None where there is none."""
-
-    __slots__ = ("values",)
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
 
 
 def _field(column: str) -> str:
@@ -66,8 +50,7 @@ def _field(column: str) -> str:
     return column
 
 
-def _column(table: Table, name: str, found: Mapping[str, _Gathered]) -> npt.NDArray[np.generic]:
-    values = found[name if name in found else _field(name)].values
+def _column(table: Table, name: str, values: Sequence[Any]) -> npt.NDArray[np.generic]:
     dtype = table.dtype_of(name)
     if dtype == TEXT:
         return _texts(values, tag_text if name in tags_of(table) else str)

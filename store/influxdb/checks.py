@@ -13,8 +13,8 @@ from typing import Final
 
 from store.errors import StoreError
 from store.influxdb.admin import Bucket, buckets
+from store.influxdb.asking import schema_version
 from store.influxdb.http import Connection, Refused, Response, Unreachable
-from store.influxdb.reading import schema_version
 from store.influxdb.tags import tag_value
 from store.influxdb.target import Flavour
 from store.influxdb.writing import LineWriter, line_writer

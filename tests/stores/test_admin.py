@@ -14,9 +14,9 @@ import pytest
 from overhop.cli import main
 from store.appender import Appender
 from store.influxdb.admin import Done, buckets, init
+from store.influxdb.asking import schema_version
 from store.influxdb.checks import Check, State, check_server, clock_check
 from store.influxdb.http import Connection
-from store.influxdb.reading import schema_version
 from store.influxdb.target import Secret, parse_target
 from store.influxdb.usage import BucketUsage, projection, usage
 from store.influxdb.writing import line_writer

@@ -20,7 +20,8 @@ from store.schema import EVENT, HOP_1M, HOP_SAMPLE
         ("ü/$", "\"what\" = 'ü/$'"),
         ("a\rb", '"what" =~ /^(a\\x{d}b)$/'),
         ("\0", '"what" =~ /^(\\x{0})$/'),
-        ("\udcff/'\r\n", '"what" =~ /^(\\x{dcff}\\x{2f}\\x{27}\\x{d}\\x{a})$/'),
+        ("/'\r\n", '"what" =~ /^(\\x{2f}\\x{27}\\x{d}\\x{a})$/'),
+        ("a\udcff", "(\"what\" = 'is' AND \"what\" = 'never')"),
     ],
 )
 def test_equals_is_a_string_or_where_none_can_hold_it_an_expression(text: str, condition: str) -> None:
@@ -41,6 +42,12 @@ def test_where_of_hops_is_of_one_end() -> None:
     )
     assert where(HOP_1M, of_hops(Where())) == ""
     assert where(HOP_1M, [], equals("node", "n1")) == " WHERE \"node\" = 'n1'"
+
+
+def test_where_of_many_names_is_one_expression() -> None:
+    nodes = [only("node", "=", node)[0] for node in ("n1", "a\\b")]
+    assert where(HOP_1M, [tuple(nodes)]) == ' WHERE "node" =~ /^(n1|a\\x{29f5}b)$/'
+    assert where(HOP_1M, [tuple(nodes[:1])]) == " WHERE \"node\" = 'n1'"
 
 
 def test_where_compares_a_tag_with_what_the_server_keeps_of_it() -> None:

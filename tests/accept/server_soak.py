@@ -26,8 +26,11 @@ from tests.accept.traffic import SteadyLoad
 from tests.accept.verdict import Verdict, until
 from tests.servers import Server, influxdb1, influxdb2
 
-RATE_HZ = 2500.0
-"""Of requests between the nodes: each is a tx and an rx hop."""
+RATE_HZ = 2900.0
+"""Of requests between the nodes: each is a tx and an rx hop. Loads of a second with pauses between them: that
+more than 2,500 a second come of it is checked.
+"""
+LEAST_HOPS_PER_S = 5000.0
 SECONDS = 600.0
 FIELD = {HOP_SAMPLE.name: "latency_ns", EVENT.name: "state"}
 """A field of every row of a table; of the others `count`."""
@@ -47,6 +50,9 @@ class Scene:
     agents: tuple[AgentProcess, ...]
     load: SteadyLoad
     spool: Path
+    begun_s: float
+    """When requests began, CLOCK_MONOTONIC."""
+    is_full_load: bool
 
     def connection(self) -> Connection:
         """To be used within `server.entered()`."""
@@ -80,7 +86,8 @@ def scene(kind: str, rate_hz: float) -> Iterator[Scene]:
         for agent in agents:
             stack.enter_context(agent)
         load = stack.enter_context(SteadyLoad(place.client, place.server, rate_hz))
-        yield Scene(place, server, disk, tuple(agents), load, spool)
+        is_full = rate_hz >= RATE_HZ
+        yield Scene(place, server, disk, tuple(agents), load, spool, time.monotonic(), is_full)
 
 
 def server_soak(kind: str, seconds: float = SECONDS, rate_hz: float = RATE_HZ) -> Verdict:
@@ -162,6 +169,10 @@ def _end(verdict: Verdict, now: Scene, killed: AgentProcess | None = None) -> No
     """Traffic ends, spools run empty, agents end; then everything is counted."""
     now.load.__exit__(None, None, None)
     now.load.check(verdict)
+    per_s = 2 * now.load.requests / max(time.monotonic() - now.begun_s, 1.0)
+    verdict.numbers["hops/s"] = round(per_s)
+    if now.is_full_load:
+        verdict.equal("fewer hops/s than 5,000", per_s < LEAST_HOPS_PER_S, False)
     for agent in now.agents:
         until(lambda agent=agent: _is_sent(agent), bool, DRAIN_TIMEOUT_S)  # type: ignore[misc]  # bound now
     totals = {agent.node.name: agent.terminate() for agent in now.agents}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from store.hist_text import merged
 from store.histogram import BORDERS_NS, QUARTER_BORDERS_NS, quantiles, quarter_quantiles
-from store.quarters import QUARTERS, added, extremes, grouped
+from store.quarters import QUARTERS, Steps, added, extremes, grouped
 from store.query import Columns, Span, Store, Where
 
 FINE_SERIES = 100
@@ -242,7 +242,8 @@ def _groups(store: Store, span: Span, where: Where, by: Sequence[str], step_s: i
     if store.series_count(span, where) > FINE_SERIES:
         return _coarse(store.quarters(span, where, by, step_s), by)
     needed = ("time", "count", "retransmitted", "min_ns", "max_ns", "hist")
-    return _fine(store.summaries(span, where, columns=(*by, *needed)), by, step_s, span)
+    rows = store.summaries(span, where, columns=(*by, *needed))
+    return _fine(rows, Steps(by, step_s, span.since_ns))
 
 
 def _coarse(sums: Columns, by: Sequence[str]) -> _Groups:
@@ -258,8 +259,8 @@ def _coarse(sums: Columns, by: Sequence[str]) -> _Groups:
     )
 
 
-def _fine(rows: Columns, by: Sequence[str], step_s: int | None, span: Span) -> _Groups:
-    groups, at = grouped(rows, by, step_s, span)
+def _fine(rows: Columns, steps: Steps) -> _Groups:
+    groups, at = grouped(rows, steps)
     bounds = extremes(rows, at, len(groups))
     return _Groups(
         labels=[labels for _, labels in groups],

@@ -12,7 +12,7 @@ from store.combined import NodeSpans, Rows, Wanted, combined
 from store.conditions import Condition, of_hops, of_trace, only, within
 from store.intervals import tables_for
 from store.layout import Entry, check_store
-from store.quarters import columns_needed, sums_of
+from store.quarters import Steps, summed_names
 from store.query import Columns, Span, StoreError, TraceId, Where
 from store.reading import LOOKS, RowReader, in_order, joined_rows
 from store.schema import EVENT, HOP_SAMPLE, SERIES, Table
@@ -94,7 +94,9 @@ class EmbeddedStore:
     ) -> Columns:
         """Sums over the rows of one table, as store.query.Store says."""
         which = _named(table) if table else tables_for(span)[0]
-        return sums_of(self.summaries(span, where, which.name, columns_needed(by)), by, step_s, span)
+        wanted = Wanted(which, summed_names(by), [*within(span), *of_hops(where)])
+        steps = Steps(by, step_s, span.since_ns)
+        return self._reader.sums(wanted, steps, self._reader.directories(which, where.node))
 
     def series_count(self, span: Span, where: Where) -> int:
         """How many series have rows in the coarsest table that gives 60 points."""

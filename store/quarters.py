@@ -5,32 +5,51 @@ Quarter octaves add up exactly, so a quantile of their sums is one of all hops, 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from store.query import Columns, Span
+from store.query import Columns
 from store.schema import QUARTER_OCTAVES
 
 QUARTERS: Final = tuple(f"q{number:02}" for number in range(QUARTER_OCTAVES))
 SUMMED: Final = ("count", "retransmitted", "sum_ns", *QUARTERS)
-EXTREMES: Final = ("min_ns", "max_ns")
+EXTREMES: Final = {"min_ns": "min", "max_ns": "max"}
+"""Columns of which not the sum is wanted, but that."""
 Group = tuple[int, tuple[str, ...]]
 """Begin of a step, and the labels."""
 _DTYPES: Final = dict.fromkeys(SUMMED, "u8") | dict.fromkeys(EXTREMES, "u4")
 
 
-def columns_needed(by: Sequence[str]) -> list[str]:
-    """Of summary rows, for `sums_of`."""
-    return [*dict.fromkeys([*by, "time", *SUMMED, *EXTREMES])]
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What is summed up: rows of equal labels `by`, in one step of time, of `step_s` seconds since 1970.
+
+    Without `step_s` all are in one, which begins at `since_ns`.
+    """
+
+    by: Sequence[str]
+    step_s: int | None
+    since_ns: int
+
+    @property
+    def step_ns(self) -> int | None:
+        """The length of a step."""
+        return None if self.step_s is None else self.step_s * 1_000_000_000
 
 
-def sums_of(rows: Columns, by: Sequence[str], step_s: int | None, span: Span) -> Columns:
-    """As store.query.Store.quarters says, of these rows of one table."""
-    groups, at = grouped(rows, by, step_s, span)
+def summed_names(by: Sequence[str]) -> list[str]:
+    """The columns of sums, and those of summary rows that they are made of."""
+    return [*by, "time", *_DTYPES]
+
+
+def sums_of(rows: Columns, steps: Steps) -> Columns:
+    """As store.query.Store.quarters says, of these rows of one table; or of such sums."""
+    groups, at = grouped(rows, steps)
     found: dict[str, npt.NDArray[np.generic]] = {name: added(rows[name], at, len(groups)) for name in SUMMED}
-    return _columns(groups, by, found | extremes(rows, at, len(groups)))
+    return _columns(groups, steps.by, found | extremes(rows, at, len(groups)))
 
 
 def summed_columns(sums: Mapping[Group, Mapping[str, int]], by: Sequence[str]) -> Columns:
@@ -43,15 +62,13 @@ def summed_columns(sums: Mapping[Group, Mapping[str, int]], by: Sequence[str]) -
     return _columns(groups, by, found)
 
 
-def grouped(
-    rows: Columns, by: Sequence[str], step_s: int | None, span: Span
-) -> tuple[list[Group], npt.NDArray[np.intp]]:
+def grouped(rows: Columns, steps: Steps) -> tuple[list[Group], npt.NDArray[np.intp]]:
     """The groups that rows are of, in order of time, then of the labels; and the number of each row's."""
     times = rows["time"].astype(np.int64)
-    step_ns = 0 if step_s is None else step_s * 1_000_000_000
-    steps = times // step_ns * step_ns if step_ns else np.full(len(times), span.since_ns, np.int64)
-    labels = zip(*(rows[name].tolist() for name in by), strict=True) if by else [()] * len(times)
-    keys: list[Group] = list(zip(steps.tolist(), labels, strict=True))
+    step_ns = steps.step_ns
+    begins = np.full(len(times), steps.since_ns, np.int64) if step_ns is None else times // step_ns * step_ns
+    labels = zip(*(rows[name].tolist() for name in steps.by), strict=True) if steps.by else [()] * len(times)
+    keys: list[Group] = list(zip(begins.tolist(), labels, strict=True))
     groups = sorted(set(keys))
     numbers = {group: number for number, group in enumerate(groups)}
     return groups, np.array([numbers[key] for key in keys], np.intp)

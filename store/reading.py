@@ -2,9 +2,10 @@
 """Rows of one table as they are at one look: Parquet files by DuckDB, segments by numpy (docs/store.md)."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,8 @@ from store.batch import Labels, Numbers
 from store.combined import Rows, Wanted
 from store.conditions import Condition, Mask, mask
 from store.layout import Entry, encode_node, table_directory, visible
-from store.query import StoreError
+from store.quarters import Steps, summed_names, sums_of
+from store.query import Columns, StoreError
 from store.schema import TEXT, Table
 from store.segment import SegmentReader
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:  # 0.15 s, and a new store has no Parquet file yet
 LOOKS: Final = 20
 """How often directories are listed because a file was gone; files that are listed stay for a minute."""
 MAX_PROBLEMS: Final = 100
+Answer = TypeVar("Answer")
+File = tuple[Path, Entry]
+"""A file by its directory and its name."""
 _BAD: Final = ".bad"
 _HOUR_NS: Final = 3_600_000_000_000
 
@@ -69,28 +74,45 @@ class RowReader:
 
     def read(self, wanted: Wanted, directories: Iterable[Path]) -> Rows:
         """The wanted rows of these directories, in no particular order."""
+        return self._at_one_look(directories, partial(self.read_files, wanted))
+
+    def sums(self, wanted: Wanted, steps: Steps, directories: Iterable[Path]) -> Columns:
+        """Sums of the wanted rows as store.quarters says; rows of Parquet files are summed up by DuckDB."""
+        return self._at_one_look(directories, partial(self._sums_of_files, wanted, steps))
+
+    def read_files(self, wanted: Wanted, files: Sequence[File]) -> Rows:
+        """The wanted rows of these files. Raises FileNotFoundError."""
+        parquet, parts = self._segments(wanted, files)
+        return joined_rows(wanted, [*parts, *([self.scanner().scan(wanted, parquet)] if parquet else [])])
+
+    def _sums_of_files(self, wanted: Wanted, steps: Steps, files: Sequence[File]) -> Columns:
+        parquet, parts = self._segments(wanted, files)
+        sums = [sums_of(joined_rows(wanted, parts), steps)]
+        if parquet:
+            sums += self.scanner().sums(wanted, steps, parquet)
+        joined = {name: np.concatenate([part[name] for part in sums]) for name in summed_names(steps.by)}
+        return sums_of(joined, steps)
+
+    def _segments(self, wanted: Wanted, files: Sequence[File]) -> tuple[list[Path], list[Rows]]:
+        """The Parquet files, and rows of segments: those are read first, they are the ones that go soon."""
+        found = Found(wanted)
+        for directory, entry in files:
+            if not entry.is_parquet:
+                self._read_segment(found, directory / entry.name)
+        return [directory / entry.name for directory, entry in files if entry.is_parquet], found.parts
+
+    def _at_one_look(self, directories: Iterable[Path], read: Callable[[Sequence[File]], Answer]) -> Answer:
+        """What `read` makes of the files of these directories; again if one is gone meanwhile."""
         chosen = [*directories]
         for _ in range(LOOKS):
             try:
-                return self.read_files(wanted, self._files(chosen))
+                return read(self._files(chosen))
             except FileNotFoundError as error:
                 gone = error.filename
         raise StoreError(f"store {self._store}: {gone} and other files go while they are read: try again")
 
-    def read_files(self, wanted: Wanted, files: Sequence[tuple[Path, Entry]]) -> Rows:
-        """The wanted rows of these files. Raises FileNotFoundError."""
-        parquet = [directory / entry.name for directory, entry in files if entry.is_parquet]
-        segments = [directory / entry.name for directory, entry in files if not entry.is_parquet]
-        # Segments first: they are the ones that go soon.
-        found = Found(wanted)
-        for path in segments:
-            self._read_segment(found, path)
-        return joined_rows(
-            wanted, [*found.parts, *([self.scanner().scan(wanted, parquet)] if parquet else [])]
-        )
-
-    def _files(self, directories: Iterable[Path]) -> list[tuple[Path, Entry]]:
-        found: list[tuple[Path, Entry]] = []
+    def _files(self, directories: Iterable[Path]) -> list[File]:
+        found: list[File] = []
         for directory in directories:
             try:
                 found += [(directory, entry) for entry in self.entries(directory)]

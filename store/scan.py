@@ -2,7 +2,8 @@
 """Rows out of Parquet files by DuckDB (docs/store.md)."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ import duckdb
 from store.combined import Rows, Wanted
 from store.conditions import Comparison, Condition, always, only
 from store.parquet import SQL_TYPES, Facts, connect, quoted, read_facts, reason
+from store.quarters import EXTREMES, SUMMED, Steps, summed_names
 from store.query import StoreError
 from store.reading import joined_rows
 from store.schema import Table
@@ -43,10 +45,11 @@ class Scanner:
 
     def scan(self, wanted: Wanted, paths: Sequence[Path]) -> Rows:
         """The wanted rows; of files that cannot be read, none. Raises FileNotFoundError if one is gone."""
-        try:
-            return self._query(wanted, paths)
-        except duckdb.Error:
-            return joined_rows(wanted, [rows for path in paths for rows in self._alone(wanted, path)])
+        return joined_rows(wanted, self._of_each(paths, partial(self._query, wanted)))
+
+    def sums(self, wanted: Wanted, steps: Steps, paths: Sequence[Path]) -> list[Rows]:
+        """Sums of the wanted rows as store.quarters says, in parts; else as `scan`."""
+        return self._of_each(paths, partial(self._sums, wanted, steps))
 
     def facts(self, path: Path) -> Facts | None:
         """What the file says of itself; None: it cannot be read. Raises FileNotFoundError if it is gone."""
@@ -57,24 +60,50 @@ class Scanner:
             self._problem(f"{path}: {reason(error)}")
             return None
 
-    def _alone(self, wanted: Wanted, path: Path) -> list[Rows]:
+    def _of_each(self, paths: Sequence[Path], ask: Callable[[Sequence[str]], Rows]) -> list[Rows]:
+        """Of all files at once; where that fails, of one after the other."""
         try:
-            return [self._query(wanted, [path])]
+            return [ask([self._reachable(path) for path in paths])]
+        except duckdb.Error:
+            return [rows for path in paths for rows in self._alone(path, ask)]
+
+    def _alone(self, path: Path, ask: Callable[[Sequence[str]], Rows]) -> list[Rows]:
+        try:
+            return [ask([self._reachable(path)])]
         except duckdb.Error as error:
             path.stat()
             self._problem(f"{path}: {reason(error)}")
             return []
 
-    def _query(self, wanted: Wanted, paths: Sequence[Path]) -> Rows:
-        files = [self._reachable(path) for path in paths]
+    def _query(self, wanted: Wanted, files: Sequence[str]) -> Rows:
         conditions = wanted.conditions
         if wanted.slowest is not None:
             conditions = [*conditions, only("latency_ns", ">=", self._floor_ns(wanted, files))]
         where, parameters = _sql(conditions, wanted.table)
         names = ", ".join(map(quoted, wanted.columns))
         query = f"SELECT {names} FROM read_parquet($files) WHERE {where}"
-        found = self._duckdb.execute(query, {**parameters, "files": files}).fetchnumpy()
-        return {name: found[name] for name in wanted.columns}
+        return self._rows(query, {**parameters, "files": files}, wanted.columns)
+
+    def _sums(self, wanted: Wanted, steps: Steps, files: Sequence[str]) -> Rows:
+        where, parameters = _sql(wanted.conditions, wanted.table)
+        begin = "$since_ns::BIGINT"
+        if steps.step_ns is not None:
+            begin = "time // $step_ns::BIGINT * $step_ns::BIGINT"
+            parameters["step_ns"] = steps.step_ns
+        else:
+            parameters["since_ns"] = steps.since_ns
+        sums = [f"sum({quoted(name)})::UBIGINT AS {quoted(name)}" for name in SUMMED]
+        ends = [
+            f'coalesce({end}({name}) FILTER (WHERE "count" > 0), 0) AS {name}'
+            for name, end in EXTREMES.items()
+        ]
+        columns = ", ".join([*map(quoted, steps.by), f"{begin} AS time", *sums, *ends])
+        query = f"SELECT {columns} FROM read_parquet($files) WHERE {where} GROUP BY ALL"
+        return self._rows(query, {**parameters, "files": files}, summed_names(steps.by))
+
+    def _rows(self, query: str, parameters: Mapping[str, object], columns: Sequence[str]) -> Rows:
+        found = self._duckdb.execute(query, parameters).fetchnumpy()
+        return {name: found[name] for name in columns}
 
     def _floor_ns(self, wanted: Wanted, files: Sequence[str]) -> int:
         """The least latency of the slowest: from one column; of the others few row groups are read then."""

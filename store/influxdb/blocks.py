@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers of InfluxQL as columns of a table: what `store.influxdb.lines` wrote, read back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final
 
@@ -53,7 +53,7 @@ def _field(column: str) -> str:
 def _column(table: Table, name: str, values: Sequence[Any]) -> npt.NDArray[np.generic]:
     dtype = table.dtype_of(name)
     if dtype == TEXT:
-        return _texts(values, tag_text if name in tags_of(table) else str)
+        return _tags(values) if name in tags_of(table) else _texts(values)
     for members in IDS.values():
         if name in members:
             return _words(values, 16 * len(members), len(members) - 1 - members.index(name))
@@ -66,10 +66,20 @@ def _column(table: Table, name: str, values: Sequence[Any]) -> npt.NDArray[np.ge
     return np.array(values, dtype)
 
 
-def _texts(values: Sequence[Any], change: Callable[[str], str]) -> npt.NDArray[np.object_]:
-    known: dict[Any, str] = {value: change(value) if value else "" for value in set(values)}
+def _texts(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """A field: most are different, so each is taken as it is."""
     texts = np.empty(len(values), object)
-    texts[:] = [known[value] for value in values]
+    texts[:] = [value or "" for value in values] if None in values else values
+    if not set(map(type, texts)) <= {str}:
+        raise TypeError("a text is none")
+    return texts
+
+
+def _tags(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """A tag: there are few, and each is read back once."""
+    known = {value: tag_text(value) if value else "" for value in set(values)}
+    texts = np.empty(len(values), object)
+    texts[:] = [*map(known.__getitem__, values)]
     return texts
 
 

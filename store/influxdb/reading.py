@@ -18,7 +18,7 @@ from store.influxdb.lines import part_of
 from store.influxdb.tags import tag_text
 from store.influxdb.target import Flavour
 from store.intervals import tables_for
-from store.quarters import SUMMED, Group, summed_columns
+from store.quarters import EXTREMES, SUMMED, Group, summed_columns
 from store.query import Columns, Span, StoreError, TraceId, Where
 from store.reading import in_order, joined_rows
 from store.schema import EVENT, HOP_SAMPLE, SERIES, Table
@@ -100,7 +100,7 @@ class InfluxStore:
         end = (f" GROUP BY {group}" if group else "") + " fill(none)"
         has_hops = [*conditions, only("count", ">=", 1)]
         sums = ", ".join(f"sum({quoted(name)}) AS {quoted(name)}" for name in self._summed(which))
-        extremes = 'min("min_ns") AS "min_ns", max("max_ns") AS "max_ns"'
+        extremes = ", ".join(f"{end}({quoted(name)}) AS {quoted(name)}" for name, end in EXTREMES.items())
         totals, bounds = self._asking.ask(
             which,
             f"SELECT {sums} FROM {source}{condition_of(which, conditions)}{end}",

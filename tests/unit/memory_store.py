@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from store.quarters import columns_needed, sums_of
+from store.quarters import Steps, summed_names, sums_of
 from store.query import Columns, Span, TraceId, Where
 from store.schema import EVENT, HOP_1M, HOP_SAMPLE, SERIES, TEXT, Table, table
 
@@ -117,7 +117,8 @@ class MemoryStore:
         step_s: int | None = None,
         table: str | None = None,
     ) -> Columns:
-        return sums_of(self.summaries(span, where, table, columns_needed(by)), by, step_s, span)
+        rows = self.summaries(span, where, table, summed_names(by))
+        return sums_of(rows, Steps(by, step_s, span.since_ns))
 
     def series_count(self, span: Span, where: Where) -> int:
         columns = ("cluster", "node", *SERIES)

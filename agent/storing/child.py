@@ -7,9 +7,11 @@ the forwarder sends them to a server (docs/spool.md).
 
 import logging
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -187,21 +189,25 @@ class Supervisor:
 class ConfinedProcess:
     """A module run by confined.py: no capability that it does not need, no descriptor, ends with us.
 
-    Raises OSError if it cannot be started.
+    `listens`: to its standard output. `may_finish`: SIGTERM waits until the module unblocks it, so that one
+    which still starts does not end without its work. Raises OSError if it cannot be started.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], *, listens: bool = False) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], *, listens: bool = False, may_finish: bool = False
+    ) -> None:
         # -P: nothing is imported from wherever the agent was started.
         argv = [sys.executable, "-P", "-m", "agent.storing.confined", str(os.getpid()), module, *arguments]
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            argv,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if listens else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            process_group=0,  # Ctrl-C is the agent's to handle
-        )
+        with _sigterm_blocked() if may_finish else nullcontext():
+            self._process = subprocess.Popen(
+                argv,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if listens else subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                process_group=0,  # Ctrl-C is the agent's to handle
+            )
         assert self._process.stderr is not None
         self._stderr: IO[bytes] = self._process.stderr
         self._stdout: IO[bytes] | None = self._process.stdout
@@ -235,6 +241,16 @@ class ConfinedProcess:
         """Close our ends of its pipes."""
         for stream in filter(None, (self._stderr, self._stdout)):
             stream.close()
+
+
+@contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """Children inherit it (man 7 signal)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _read(stream: IO[bytes]) -> str:

@@ -78,7 +78,9 @@ class Forwarding:
         """As last heard."""
         settings = config.settings(node)
         self._supervisor = supervisor or Supervisor(
-            lambda: ConfinedProcess("store.forwarder", [settings.as_argument()], listens=True),
+            lambda: ConfinedProcess(
+                "store.forwarder", [settings.as_argument()], listens=True, may_finish=True
+            ),
             "the forwarder",
             self._hear,
             END_TIMEOUT_S,

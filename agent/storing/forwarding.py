@@ -6,11 +6,12 @@ The agent appends to the spool and never waits for a server; the child sends (do
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.storing.child import ChildStatus, ConfinedProcess, Supervisor
+from agent.storing.child import NO_CHILD, ChildStatus, ConfinedProcess, Supervisor
 from store.influxdb.target import Target, parse_target, read_secret
 from store.layout import node_directory
 from store.query import StoreError
@@ -111,7 +112,12 @@ class Forwarding:
             )
 
     def close(self) -> None:
-        """End the child, which sends what is left as long as the server takes it."""
+        """End the child, which sends what is left as long as the server takes it.
+
+        An agent that ends within its first second has none yet: its rows would wait for the next one.
+        """
+        if self._supervisor.status == NO_CHILD:
+            self._supervisor.poll(time.monotonic_ns())
         self._supervisor.close()
 
     def _hear(self, line: str) -> None:

@@ -4,13 +4,16 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from agent.storing.forwarding import ForwardConfig, Forwarding
 from store.appender import Appender
 from tests.stores.fake_server import fake_server
 from tests.unit.store.rows import events, segments
 
 
-def test_forwarding_closed_while_its_child_starts_sends_what_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_started", [True, False], ids=["while it starts", "before it was started"])
+def test_forwarding_closed_early_sends_what_waits(tmp_path: Path, is_started: bool) -> None:
     spool = tmp_path / "spool"
     with fake_server(lambda *_: (204, {}, b"")) as server:
         target = f"influxdb1://{server.url.removeprefix('http://')}/"
@@ -18,7 +21,8 @@ def test_forwarding_closed_while_its_child_starts_sends_what_waits(tmp_path: Pat
         with Appender(spool, "c", "n1") as appender:
             appender.append(events("a"))
         forwarding = Forwarding(config, "n1")
-        forwarding.poll(time.monotonic_ns())
+        if is_started:
+            forwarding.poll(time.monotonic_ns())
         forwarding.close()
     assert server.asked == [("POST", "/write?db=overhop_events&precision=ns")]
     assert segments(spool, table="event") == []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that servers as store must show (issue 5), in full.
 
-`./dev accept stores [--seconds N] [--only PART]...` prints PASS or FAIL with the number for each line and exits
-with 1 if one failed; what the parts say meanwhile goes to standard error.
+`./dev accept stores [--seconds N] [--only PART]...` prints PASS or FAIL with the number for each line and
+exits with 1 if one failed; what the parts say meanwhile goes to standard error.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from tests.servers import influxd1, influxd2
 REQUESTS = 400
 AGGREGATE_MIN, HOUR_S_MAX, DAY_S_MAX = 200_000, 1.0, 3.0
 BAD_INPUT = {
-    "wrong URL, nobody there, a server that hangs": "test_check_of_nobody or never_answers or cannot_be_is_one",
+    "wrong URL, nobody there, a server that hangs": "check_of_nobody or never_answers or cannot_be_is_one",
     "wrong token, which nothing ever shows": "never_show_the_token or wrong_token or new_token or token_file",
     "missing bucket": "without_buckets or missing_bucket",
     "read-only and write-only token": "half_of_the_rights",
     "unsupported version, newer schema": "another_version or newer_schema",
     "clock off by an hour": "hour_behind or clocks_are_an_hour_apart or clock_check",
-    "a point that the server rejects": "row_aside or bad_rows_aside or refuses_good_rows or refuses_everything",
+    "a point that the server rejects": "row_aside or bad_rows_aside or good_rows or refuses_everything",
 }
 """What goes wrong, and the tests that show it."""
 _PASSED = re.compile(r"(\d+) passed")
@@ -61,7 +61,8 @@ def _demo_line(name: str, said: dict[str, Any], embedded: dict[str, Any]) -> Lin
     numbers = ", ".join(
         f"{node} {each['hops']} hops, {each['samples']} samples" for node, each in back.items()
     )
-    found = f"{said['traces_found']} of {said['requests']} requests found, read back as counted: {numbers}"
+    requests = f"{said['traces_found']} of {said['requests']} requests found"
+    found = f"{requests}, read back as counted: {numbers}"
     return Line(name, not wrong, "; ".join([*wrong, found]))
 
 

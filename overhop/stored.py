@@ -14,10 +14,9 @@ from store.influxdb.target import Target, read_secret
 from store.query import Store
 
 if TYPE_CHECKING:
-    from store.influxdb.reading import InfluxStore
-
     from store.embedded import EmbeddedStore
     from store.influxdb.http import Connection
+    from store.influxdb.reading import InfluxStore
 
 _log = logging.getLogger(__name__)
 

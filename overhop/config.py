@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from store.influxdb.target import Target, is_target, parse_target
+from store.influxdb.target import SCHEMES, Target, is_target, parse_target
 
 NONE = "none"
 """What stands for "not at all" where a setting may be left out."""
@@ -93,7 +93,14 @@ def _listen(value: object) -> Listen | None:
 def _store_at(value: object) -> "StoreAt":
     if isinstance(value, Target):
         return value
-    return parse_target(value) if isinstance(value, str) and is_target(value) else _path(value)
+    if not isinstance(value, str):
+        return _path(value)
+    if is_target(value):
+        return parse_target(value)
+    scheme, *_ = re.split(r"[+:]", value)
+    if scheme in SCHEMES:
+        raise ValueError(f"it is no address of a server, such as {scheme}://HOST/ (a directory: ./{scheme})")
+    return _path(value)
 
 
 def _size(value: object) -> int:

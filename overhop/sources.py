@@ -206,12 +206,11 @@ def _report_conflicts(given: Mapping[str, _Given], problems: "list[Problem]") ->
     if url is None or not isinstance(url.value, Target):
         return
     token, spool = given.get("store.token_file"), given.get("store.spool")
-    if url.value.flavour is Flavour.INFLUXDB2 and (token is None or token.value is None):
-        _report(
-            problems,
-            str(url.source),
-            "influxdb2 wants a token: name its file with store.token_file",
-        )
+    if token is None or token.value is None:
+        if url.value.flavour is Flavour.INFLUXDB2:
+            _report(problems, str(url.source), "influxdb2 needs a token: name its file with store.token_file")
+        if url.value.user:
+            _report(problems, str(url.source), "a user needs a password: name its file with store.token_file")
     if spool is not None and spool.value is None:
         _report(problems, str(spool.source), "rows that go to a server wait in a spool: name its directory")
 

@@ -194,17 +194,27 @@ def victoriametrics(directory: Path, host: str = "127.0.0.1") -> Iterator[Server
 
 def influxd2() -> str:
     """The program of InfluxDB 2; skips (CI: fails) without."""
-    found = find("OVERHOP_INFLUXD2", "influxd", lambda path: influxd.version_of(path) == "2")
+    found = find_influxd("influxdb2")
     require(found, "influxd 2.x (OVERHOP_INFLUXD2, or on PATH)")
     return str(found)
 
 
 def influxd1() -> str:
     """The program of InfluxDB 1; skips (CI: fails) without."""
-    found = find("OVERHOP_INFLUXD1", "influxd", lambda path: influxd.version_of(path) == "1")
-    found = found or find("OVERHOP_INFLUXD1", "influxd-1", lambda path: influxd.version_of(path) == "1")
+    found = find_influxd("influxdb1")
     require(found, "influxd 1.x (./dev test downloads it, or OVERHOP_INFLUXD1)")
     return str(found)
+
+
+def find_influxd(server: influxd.Server) -> Path | None:
+    """The program of that version; None: there is none."""
+    version = server[-1]
+    names = ("influxd", f"influxd-{version}")
+    found = (
+        find(influxd.VARIABLES[server], name, lambda path: influxd.version_of(path) == version)
+        for name in names
+    )
+    return next(filter(None, found), None)
 
 
 def find(variable: str, name: str, fits: Callable[[Path], bool]) -> Path | None:
@@ -269,3 +279,7 @@ def _unpacked(name: str) -> Path | None:
         fresh.chmod(0o700)
         fresh.rename(program)
     return program
+
+
+if __name__ == "__main__":  # ./dev demo --store influxdb2: which one to start; nothing if there is none
+    print(next((find_influxd(each) or "" for each in influxd.SERVERS if each == sys.argv[1]), ""))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import overhop
 from overhop import errors
 from overhop.config import Config, StoreSection
-from store.influxdb.target import Target
+from store.errors import StoreError
+from store.influxdb.target import Target, read_secret
 
 if TYPE_CHECKING:
     from agent.runtime import AgentConfig
@@ -52,10 +53,14 @@ class _Stop:
 
 
 def do_agent(options: AgentOptions) -> int:
-    """Run until a signal or the duration; then detach and say the totals."""
+    """Run until a signal or the duration; then detach and say the totals.
+
+    Raises UsageError if the server's token cannot be read; a server that is not there is no error, rows wait.
+    """
     from agent.loading.loader import LoadStopped
     from agent.starting import Start
 
+    _require_token(options.config.store)
     agent_section = options.config.agent
     plan = None if agent_section.plan is None else str(agent_section.plan)
     stop = _Stop(
@@ -77,7 +82,7 @@ def _trace(options: AgentOptions, start: "Start", stop: _Stop) -> None:
 
     first_hops = FirstHops() if options.as_json else None
     take = None if first_hops is None else first_hops.take
-    with Agent(_agent_config(options.config), start=start) as agent:
+    with Agent(agent_config(options.config), start=start) as agent:
         agent.run(stop, take)
         totals = report(agent.finish(take))
     if first_hops is not None:
@@ -85,6 +90,15 @@ def _trace(options: AgentOptions, start: "Start", stop: _Stop) -> None:
 
         hops = {kind: asdict(found) for kind, found in first_hops.by_kind().items()}
         output.show_json(totals | {"hops": hops})
+
+
+def _require_token(store: StoreSection) -> None:
+    if not isinstance(store.url, Target) or store.token_file is None:
+        return
+    try:
+        read_secret(store.token_file)
+    except StoreError as error:
+        raise errors.UsageError(str(error)) from None
 
 
 def _forward_config(store: StoreSection) -> "ForwardConfig | None":
@@ -105,7 +119,8 @@ def _forward_config(store: StoreSection) -> "ForwardConfig | None":
     )
 
 
-def _agent_config(settings: Config) -> "AgentConfig":
+def agent_config(settings: Config) -> "AgentConfig":
+    """What the configuration means for the agent."""
     from agent.runtime import AgentConfig
 
     listen = settings.metrics.listen

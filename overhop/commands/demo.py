@@ -74,19 +74,24 @@ def do_demo(options: DemoOptions) -> int:
 
 
 def _store(given: str | None) -> "Path | Server | None":
-    """Raises UsageError: the nodes of the lab reach no server but the demo's own."""
-    from overhop.lab.influxd import SERVERS
+    """Raises UsageError: the nodes of the lab reach no server but the demo's own, and it is read back.
 
-    if given is None:
+    The message does not repeat a URL, in which there may be a password.
+    """
+    from overhop.config import NONE
+    from overhop.lab.influxd import SERVERS
+    from store.influxdb.target import SCHEMES, is_target
+
+    if given in (None, NONE):
         return None
     for server in SERVERS:
         if given == server:
             return server
-    if "://" in given:
-        known = " or ".join(SERVERS)
-        raise errors.UsageError(
-            f"--store {given}: nodes of the lab do not reach it: give {known}, or a directory"
-        )
+    known = f"give {' or '.join(SERVERS)}, which the demo starts itself, or a directory"
+    if is_target(given):
+        raise errors.UsageError(f"--store: nodes of the lab do not reach a server outside of it: {known}")
+    if given in SCHEMES:
+        raise errors.UsageError(f"--store {given}: it cannot be read back: {known} (./{given})")
     return Path(given).absolute()
 
 

@@ -16,6 +16,8 @@ LEGEND = (
     "records: hops handed to the agent; hops, retransmitted: counted in the store's summaries; samples: "
     "kept in full with their trace id. Parts that are 0 are left out."
 )
+OWN = "unmatched_local: requests of a node's own processes, such as of its agent to the store's server"
+"""Besides, where there are some."""
 Line = tuple[str, str]
 """What is added, and whether it adds up."""
 
@@ -26,6 +28,12 @@ def lines_of(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
         lines = [*identity_lines(account), *output_lines(account, outcome.stored.nodes[node])]
         for at, (line, verdict) in enumerate(lines):
             yield "" if at else node, line, verdict
+
+
+def legend_of(outcome: Outcome) -> str:
+    """What the words of these lines mean."""
+    has_own = any(account.counters.get("unmatched_local") for account in outcome.accounts.values())
+    return f"{LEGEND} {OWN}." if has_own else LEGEND
 
 
 def recorded_line(outcome: Outcome) -> str:

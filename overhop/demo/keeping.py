@@ -2,6 +2,7 @@
 """Where a demo keeps its hops: a directory, or an InfluxDB that it starts outside the cluster."""
 
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class Keeping:
     @property
     def options(self) -> str:
         """How such a command names it, besides `--store`."""
-        return "" if self.place.token_file is None else f"--store-token-file {self.place.token_file}"
+        token_file = self.place.token_file
+        return "" if token_file is None else f"--store-token-file {shlex.quote(str(token_file))}"
 
     @contextmanager
     def opened(self) -> Iterator[Store]:

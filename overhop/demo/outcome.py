@@ -9,6 +9,7 @@ from overhop.demo.found import Found
 from overhop.demo.sights import Sight
 from overhop.demo.stored import Stored
 from overhop.trace import TraceHop
+from store.spool.facts import SpoolFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,10 @@ class Output:
     samples: int
     samples_not_kept: int
     rows: Mapping[str, int]
-    """Appended to the store, by table."""
+    """Appended to the store, by table; to a server's spool."""
     dropped: Mapping[str, int]
+    spool: SpoolFacts | None = None
+    """How that ended; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Outcome:
     accounts: Mapping[str, Account]
     """By node."""
     store: str
-    """Directory of the store; empty if it is gone again."""
+    """Directory of the store, or URL of the server; empty if it was one for this demo alone."""
     stored: Stored
     trace_id: str
     trace: tuple[TraceHop, ...]

@@ -9,6 +9,7 @@ from overhop.demo.found import FOUND_BY, Found, Route, Sent
 from overhop.demo.outcome import Account, Outcome
 from overhop.demo.scene import endpoint
 from overhop.demo.stored import KeptHops
+from store.spool.facts import SpoolFacts
 
 TRACEPARENT_BYTES = len("traceparent: ") + 55 + 1
 """The field and the CR that ends it: all of it must lie within the window (docs/datapath.md)."""
@@ -83,7 +84,19 @@ def _not_stored(node: str, account: Account, kept: KeptHops) -> list[str]:
     return [
         *(f"{node}: the store has {back} of {put} {name}" for name, put, back in pairs if put != back),
         *(f"{node}: {count} rows of {table} dropped" for table, count in said.dropped.items() if count),
+        *_not_sent(node, said.spool),
     ]
+
+
+def _not_sent(node: str, spool: SpoolFacts | None) -> list[str]:
+    """Rows that are in the spool still, or fell out of it."""
+    if spool is None:
+        return []
+    lost = [f"{count} rows fell out of its spool: {why}" for why, count in spool.dropped.items() if count]
+    waiting = sum(spool.waiting.values())
+    why = spool.error or "the agent ended too soon"
+    left = [f"{waiting} rows wait in its spool: {why}"] if waiting else []
+    return [f"{node}: {line}" for line in (*lost, *left)]
 
 
 def window_line(outcome: Outcome) -> str:

@@ -24,7 +24,7 @@ from overhop.demo.sights import sights
 from overhop.demo.steps import Steps
 from overhop.demo.stored import kept_of, read_back, read_hops
 from overhop.lab import Lab
-from overhop.lab.influxd import Server
+from overhop.lab.influxd import Server, find_influxd
 from overhop.lab.netns import require_tools
 from overhop.lab.options import Cni
 from overhop.trace import NodeRecords, TraceHop
@@ -64,6 +64,8 @@ class _Gathered:
 def run_demo(config: DemoConfig, steps: Steps, show: Show) -> Outcome:
     """Everything from the empty machine to the empty machine. Raises LabError, DemoError, StoreError."""
     require_tools()
+    if isinstance(config.store, str):
+        find_influxd(config.store)
     with ExitStack() as stack:
         directory = stack.enter_context(demo_directory())
         scene = _build(stack, config, steps)

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from overhop.demo.accounting import LEGEND, lines_of, recorded_line
+from overhop.demo.accounting import legend_of, lines_of, recorded_line
 from overhop.demo.found import Found
 from overhop.demo.outcome import NodePlace, Outcome, Stage
 from overhop.demo.report import contexts, routes, window_line
@@ -51,7 +51,7 @@ def render(outcome: Outcome, width: int, *, is_up: bool = False) -> RenderableTy
         _title("accounting: a counter for whatever is lost"),
         _indented(_account_table(outcome)),
         _text(recorded_line(outcome), width),
-        _text(LEGEND, width),
+        _text(legend_of(outcome), width),
         *_trace(outcome, width),
         _title("time of each step"),
         _text(" · ".join(f"{step} {took_s:.1f} s" for step, took_s in outcome.steps_s.items()), width),
@@ -196,7 +196,7 @@ def _account_table(outcome: Outcome) -> Table:
 
 def _series(outcome: Outcome, width: int) -> Iterator[RenderableType]:
     """As `overhop hops --since` shows them."""
-    yield _title("hops by workload, as stored")
+    yield _title("hops by workload, as stored" + (f" in {printable(outcome.store)}" if outcome.store else ""))
     way = [(sight.node, sight.kind) for sight in outcome.sights]
     places = {stop: place for place, stop in enumerate(way)}
     ordered = sorted(

@@ -4,10 +4,8 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ SERVERS: tuple[Server, ...] = ("influxdb2", "influxdb1")
 VARIABLES: Mapping[Server, str] = {"influxdb2": "OVERHOP_INFLUXD2", "influxdb1": "OVERHOP_INFLUXD1"}
 ORG = "overhop"
 PORT = 8086
+_PACKAGES: Mapping[Server, str] = {"influxdb2": "InfluxData's influxdb2", "influxdb1": "Debian's influxdb"}
 _START_TIMEOUT_S = 60.0
 _LOOK_S = 0.05
 
@@ -39,16 +38,30 @@ class Influxd:
 
 
 def find_influxd(server: Server, environment: Mapping[str, str] = os.environ) -> str:
-    """The program: by environment variable, else `influxd` in PATH. Raises InfluxdMissingError."""
+    """The program: by environment variable, else the first `influxd` of that version in PATH.
+
+    Raises InfluxdMissingError.
+    """
     variable, wanted = VARIABLES[server], server[-1]
-    named = environment.get(variable) or shutil.which("influxd", path=environment.get("PATH"))
-    if not named:
-        raise InfluxdMissingError(f"influxd {wanted}.x: not found in PATH: name it by {variable}")
-    found = version_of(named)
-    if found != wanted:
-        what = f"version {found}" if found else "no influxd"
-        raise InfluxdMissingError(f"{named}: it is {what}, not {wanted}.x: name another one by {variable}")
-    return named
+    if named := environment.get(variable):
+        if (found := version_of(named)) == wanted:
+            return named
+        raise InfluxdMissingError(f"{variable}={named}: it is {_kind(found)}, not influxd {wanted}.x")
+    others = []
+    for directory in environment.get("PATH", os.defpath).split(os.pathsep):
+        program = os.path.join(directory, "influxd")
+        if not os.access(program, os.X_OK):
+            continue
+        if (found := version_of(program)) == wanted:
+            return program
+        others.append(f"{program} is {_kind(found)}")
+    where = f"not found in PATH ({', '.join(others)})" if others else "not found in PATH"
+    advice = f"install {_PACKAGES[server]}, or name the program by {variable}"
+    raise InfluxdMissingError(f"influxd {wanted}.x: {where}: {advice}")
+
+
+def _kind(version: str) -> str:
+    return f"version {version}" if version else "no influxd"
 
 
 def version_of(program: str | Path) -> str:
@@ -111,8 +124,8 @@ def set_up(url: str, token: str) -> None:
     try:
         with urllib.request.urlopen(request, timeout=30):
             return
-    except urllib.error.HTTPError as error:
-        raise LabError(f"influxd at {url} cannot be set up: HTTP {error.code}") from None
+    except OSError as error:  # an answer that is an error is one too
+        raise LabError(f"influxd at {url} cannot be set up: {error}") from None
 
 
 def is_answering(url: str) -> bool:

@@ -2,6 +2,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -326,16 +328,24 @@ def test_resolve_store_may_be_a_server_in_one_line(tmp_path: Path) -> None:
     found = resolved(f"store: {{url: '{SERVER}', token_file: token}}", tmp_path).config.store
     assert str(found.url) == SERVER
     assert found.token_file == tmp_path / "token"
-    assert (
-        str(resolved("", tmp_path, {"--store": "influxdb1://u@h/"}).config.store.url)
-        == "influxdb1://u@h:8086/"
-    )
+    other = resolved("store: {token_file: p}", tmp_path, {"--store": "influxdb1://u@h/"})
+    assert str(other.config.store.url) == "influxdb1://u@h:8086/"
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (f"store: {{url: '{SERVER}'}}", "influxdb2 wants a token: name its file with store.token_file"),
+        (f"store: {{url: '{SERVER}'}}", "influxdb2 needs a token: name its file with store.token_file"),
+        (
+            f"store: {{url: '{SERVER}', token_file: none}}",
+            "influxdb2 needs a token: name its file with store.token_file",
+        ),
+        (
+            "store: {url: 'influxdb1://u@h/'}",
+            "a user needs a password: name its file with store.token_file",
+        ),
+        ("store: {url: influxdb2}", "such as influxdb2://HOST/ (a directory: ./influxdb2)"),
+        ("store: {url: 'influxdb1:/u:hunter2@h'}", "such as influxdb1://HOST/ (a directory: ./influxdb1)"),
         (
             f"store: {{url: '{SERVER}', token_file: t, spool: none}}",
             "rows that go to a server wait in a spool",
@@ -347,7 +357,11 @@ def test_resolve_store_may_be_a_server_in_one_line(tmp_path: Path) -> None:
         ("store: {url: 'influxdb2://h:99999/'}", "it is no address of a server"),
         ("store: {url: 'influxdb2://h/?bucket=x'}", "'bucket' is unknown: there is prefix only"),
         ("store: {spool_bytes: 5MiB}", "'5MiB' is no size such as 512MiB or 2GiB, at least 16MiB"),
+        ("store: {spool_bytes: 16777215}", "16777215 is no size such as 512MiB or 2GiB, at least 16MiB"),
+        ("store: {spool_bytes: 1.5GiB}", "'1.5GiB' is no size such as 512MiB or 2GiB, at least 16MiB"),
+        ("store: {spool_bytes: true}", "True is no size such as 512MiB or 2GiB, at least 16MiB"),
         ("store: {spool_age_s: soon}", "'soon' is no number from 1 to 1,000,000,000"),
+        ("store: {spool_age_s: .nan}", "nan is no number from 1 to 1,000,000,000"),
         ("store: {send_rows_per_s: 0}", "0 is no number from 1 to 1,000,000,000"),
     ],
 )
@@ -363,3 +377,52 @@ def test_resolve_sizes_and_numbers_of_the_spool(tmp_path: Path) -> None:
     )
     store = found.config.store
     assert (store.spool_bytes, store.spool_age_s, store.send_rows_per_s) == (2 << 30, 60.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("16777216", 16_777_216), ("16MiB", 16_777_216), ("32768KiB", 33_554_432), ("1TiB", 1_099_511_627_776)],
+)
+def test_resolve_size_from_the_environment(text: str, size_bytes: int) -> None:
+    assert resolve({}, None, {"OVERHOP_SPOOL_BYTES": text}, NOWHERE).config.store.spool_bytes == size_bytes
+
+
+def test_resolve_store_problems_of_every_source_are_said_together(tmp_path: Path) -> None:
+    file = tmp_path / "overhop.yaml"
+    file.write_text("store:\n  url: influxdb2://u:hunter2@h/\n  spool_bytes: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve({"--spool-age": "0"}, file, {"OVERHOP_SEND_ROWS_PER_S": "x"})
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{file}:2:8: store.url: it has a password in it: put that into a file and name it with "
+        "--store-token-file",
+        f"{file}:3:16: store.spool_bytes: 1 is no size such as 512MiB or 2GiB, at least 16MiB",
+        "OVERHOP_SEND_ROWS_PER_S: 'x' is no number from 1 to 1,000,000,000",
+        "--spool-age: '0' is no number from 1 to 1,000,000,000",
+    ]
+
+
+@pytest.mark.parametrize(
+    "server", ["influxdb2://h:8086/overhop", "influxdb2+https://[::1]:9999/a%20b?prefix=x"]
+)
+def test_resolve_server_of_the_environment_takes_the_token_of_the_file(server: str, tmp_path: Path) -> None:
+    found = resolved("store: {token_file: t}", tmp_path, OVERHOP_STORE=server)
+    assert str(found.config.store.url) == server
+    assert found.sources["store.url"] == Source("environment", "OVERHOP_STORE")
+
+
+def test_config_check_of_a_server_without_its_token_is_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text(f"store: {{url: '{SERVER}'}}")
+    monkeypatch.delenv("OVERHOP_STORE", raising=False)
+    assert check(str(tmp_path / "c.yaml")) == 2
+    assert capsys.readouterr().err == (
+        f"overhop: {tmp_path}/c.yaml:1: influxdb2 needs a token: name its file with store.token_file\n"
+    )
+
+
+def test_config_imports_no_client_of_a_server() -> None:
+    script = "import sys, overhop.config, overhop.sources; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    rooms = {module.partition(".")[0] for module in done.stdout.split()}
+    assert rooms & {"urllib3", "influxdb_client", "duckdb", "numpy"} == set()

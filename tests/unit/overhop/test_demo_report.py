@@ -6,6 +6,7 @@ import pytest
 
 from overhop.demo.report import as_json, problems, window_line
 from overhop.demo.stored import KeptHops
+from store.spool.facts import SpoolFacts
 from tests.unit.demo_records import TRACE, outcome, sight
 
 
@@ -126,3 +127,37 @@ def test_problems_name_rows_that_were_dropped_or_are_not_there() -> None:
         "n2: the store has 19 of 20 hops",
         "n2: 2 rows of event dropped",
     ]
+
+
+@pytest.mark.parametrize(
+    ("spool", "said"),
+    [
+        (SpoolFacts(sent={"hop_sample": 20}, waiting={"hop_sample": 0}), []),
+        (
+            SpoolFacts(waiting={"event": 2, "hop_sample": 20}, error="store s: nobody answers"),
+            ["n2: 22 rows wait in its spool: store s: nobody answers"],
+        ),
+        (SpoolFacts(waiting={"event": 2}), ["n2: 2 rows wait in its spool: the agent ended too soon"]),
+        (
+            SpoolFacts(rejected={"hop_10s": 1, "event": 2}, too_old={"event": 4}),
+            ["n2: 3 rows fell out of its spool: rejected", "n2: 4 rows fell out of its spool: too_old"],
+        ),
+    ],
+)
+def test_problems_name_rows_that_a_server_did_not_get(spool: SpoolFacts, said: list[str]) -> None:
+    good = outcome()
+    n2 = good.accounts["n2"]
+    sent = replace(n2, stored=replace(n2.stored, spool=spool))
+    assert problems(replace(good, accounts={**good.accounts, "n2": sent})) == said
+
+
+def test_as_json_of_a_server_has_its_url_and_how_the_spool_ended() -> None:
+    good = outcome()
+    n2 = good.accounts["n2"]
+    sent = replace(n2, stored=replace(n2.stored, spool=SpoolFacts(sent={"event": 2})))
+    url = "influxdb1://172.18.0.250:8086/"
+    shown = replace(good, store=url, accounts={**good.accounts, "n2": sent})
+    said = json.loads(json.dumps(as_json(shown)))["stored"]
+    assert said["path"] == url
+    assert said["agents"]["n1"]["spool"] is None
+    assert said["agents"]["n2"]["spool"]["sent"] == {"event": 2}

@@ -10,7 +10,7 @@ from overhop.demo.outcome import Outcome
 from overhop.demo.serving import Invitation
 from overhop.demo.view import invitation_lines, render, took_lines
 from overhop.trace import Wire
-from tests.unit.demo_records import TRACE, outcome, sight, trace_hop
+from tests.unit.demo_records import TRACE, account, outcome, sight, trace_hop
 
 
 def text_of(shown: Outcome, width: int) -> list[str]:
@@ -167,3 +167,27 @@ def test_invitation_lines_have_each_command_on_one_line() -> None:
         "    overhop trace ab --store '/tmp/a store' --wait 5",
         "  (in a checkout `overhop` is `./dev run`)",
     ]
+
+
+def test_invitation_lines_of_a_server_enter_its_namespace_and_name_the_token() -> None:
+    invited = Invitation(
+        "influxdb2://h:8086/overhop", "nsenter --net=/run/e ", "--store-token-file /d/token", "ab", "x", "y"
+    )
+    store = "--store influxdb2://h:8086/overhop --store-token-file /d/token"
+    assert [line.strip() for line in invitation_lines(invited, outcome()) if "overhop " in line] == [
+        f"nsenter --net=/run/e overhop hops {store} --since 1m",
+        f"nsenter --net=/run/e overhop trace {TRACE} {store}",
+        f"nsenter --net=/run/e overhop trace ab {store} --wait 5",
+    ]
+
+
+def test_render_of_a_server_names_it_and_says_whose_the_other_requests_are() -> None:
+    good = outcome()
+    n1 = account(30, first=30, taken=30, second=32, unmatched_local=2)
+    shown = replace(good, store="influxdb2://172.18.0.250:8086/overhop", accounts={**good.accounts, "n1": n1})
+    lines = text_of(shown, 120)
+    assert "hops by workload, as stored in influxdb2://172.18.0.250:8086/overhop" in lines
+    accounting = part(lines, "accounting")
+    assert "        second 32 = taken 30 + unmatched_local 2  adds up" in accounting
+    assert "requests of a node's own processes" in " ".join(accounting)
+    assert "unmatched_local" not in "\n".join(text_of(good, 120))

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Latencies of many hops together: over time, as heat map, as CDF, the worst series, what changed.
 
-Histograms are added, quantiles never averaged. Few series are merged from their 2 % histograms (`hist`),
-within 1 %; many from quarter octaves, which a server adds up itself, within 9 % (docs/store.md, "Histogram").
+Up to FINE_ROWS summary rows are merged from their 2 % histograms (`hist`), within 1 %; beyond that the store
+gives sums of quarter octaves, within 9 % (docs/store.md, "Histogram" and "Reading").
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from store.hist_text import merged
-from store.histogram import BORDERS_NS, QUARTER_BORDERS_NS, quantiles, quarter_quantiles
+from insight.histograms import COARSE_ERROR, FINE_ERROR, group_quantiles
+from store.hist_text import merged, merged_quarters
+from store.histogram import BORDERS_NS, QUARTER_BORDERS_NS, quarter_quantiles
 from store.quarters import QUARTERS, Steps, added, extremes, grouped
 from store.query import Columns, Span, Store, Where
 
-FINE_SERIES = 100
-"""More are not merged one by one."""
-FINE_ERROR = 0.01
-COARSE_ERROR = 0.09
+FINE_ROWS = 200_000
+"""A thousand series over a day have 144,000; a server sends that many in 3 s, and they take 100 MB here."""
 WORKLOADS = ("kind", "src_ns", "src_workload", "dst_ns", "dst_workload")
 """What tells pairs of workloads apart, over all nodes."""
 LEAST_HOPS = 200
@@ -98,9 +98,24 @@ class Change:
     """Of the ratio: both quantiles may be off."""
 
 
+class Order(StrEnum):
+    """What series are ranked by."""
+
+    QUANTILE = "quantile"
+    HOPS = "hops"
+
+
+@dataclass(frozen=True, slots=True)
+class _Fine:
+    """Histograms of summary rows, text i of group `at[i]`."""
+
+    texts: npt.NDArray[np.generic]
+    at: npt.NDArray[np.intp]
+
+
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """Merged histograms: row i is of `labels[i]` and the step that begins at `times_ns[i]`."""
+    """Rows that belong together: group i is of `labels[i]` and the step that begins at `times_ns[i]`."""
 
     labels: list[Labels]
     times_ns: npt.NDArray[np.int64]
@@ -108,17 +123,25 @@ class _Groups:
     retransmitted: npt.NDArray[np.int64]
     min_ns: npt.NDArray[np.uint32]
     max_ns: npt.NDArray[np.uint32]
-    counts: npt.NDArray[np.uint64]
-    is_fine: bool
+    counts: _Fine | npt.NDArray[np.uint64]
+    """Or quarter octaves, one row per group."""
 
     @property
     def error(self) -> float:
-        return FINE_ERROR if self.is_fine else COARSE_ERROR
+        """Of quantiles, as a share of them."""
+        return FINE_ERROR if isinstance(self.counts, _Fine) else COARSE_ERROR
 
     def quantiles(self, shares: Sequence[float]) -> npt.NDArray[np.float64]:
         """One row per group; NaN where no hop is."""
-        of = quantiles if self.is_fine else quarter_quantiles
-        return of(self.counts, shares, self.min_ns, self.max_ns)
+        if isinstance(self.counts, _Fine):
+            return group_quantiles(self.counts.texts, self.counts.at, shares, self.min_ns, self.max_ns)
+        return quarter_quantiles(self.counts, shares, self.min_ns, self.max_ns)
+
+    def quarters(self) -> npt.NDArray[np.uint64]:
+        """One row per group, one column per quarter octave."""
+        if isinstance(self.counts, _Fine):
+            return merged_quarters(self.counts.texts.tolist(), self.counts.at, len(self.hops))
+        return self.counts
 
 
 def over_time(
@@ -144,13 +167,15 @@ def over_time(
 
 
 def heat_map(store: Store, span: Span, where: Where, step_s: int) -> HeatMap:
-    """All hops that fit by step and quarter octave. Raises StoreError."""
-    sums = store.quarters(span, where, (), step_s)
-    counts = _matrix(sums)
+    """All hops that fit by step, of `step_s` seconds since 1970, and quarter octave. Raises StoreError.
+
+    Steps without rows are left out.
+    """
+    groups = _groups(store, span, where, (), step_s)
     return HeatMap(
-        tuple(sums["time"].astype(np.int64).tolist()),
+        tuple(groups.times_ns.tolist()),
         tuple(QUARTER_BORDERS_NS.tolist()),
-        tuple(tuple(row) for row in counts.tolist()),
+        tuple(tuple(row) for row in groups.quarters().tolist()),
     )
 
 
@@ -159,16 +184,18 @@ def cdf(store: Store, span: Span, where: Where) -> Cdf:
     groups = _groups(store, span, where, (), None)
     if not len(groups.hops) or not groups.hops[0]:
         return Cdf(0, 0, 0, (), ())
-    counts, hops = groups.counts[0].astype(np.int64), int(groups.hops[0])
-    borders = BORDERS_NS if groups.is_fine else QUARTER_BORDERS_NS[1:]
-    below = np.append(borders.astype(np.int64), int(groups.max_ns[0]) + 1)
+    if isinstance(groups.counts, _Fine):
+        [counts], borders_ns = merged(groups.counts.texts.tolist(), groups.counts.at, 1), BORDERS_NS
+    else:
+        [counts], borders_ns = groups.counts, QUARTER_BORDERS_NS[1:]
+    below_ns = np.append(borders_ns.astype(np.int64), int(groups.max_ns[0]) + 1)
     occupied = np.flatnonzero(counts)
-    shares = counts.cumsum()[occupied] / hops
+    shares = counts.cumsum()[occupied] / int(groups.hops[0])
     return Cdf(
-        hops,
+        int(groups.hops[0]),
         int(groups.min_ns[0]),
         int(groups.max_ns[0]),
-        tuple(np.minimum(below[occupied], below[-1]).tolist()),
+        tuple(np.minimum(below_ns[occupied], below_ns[-1]).tolist()),
         tuple(shares.tolist()),
     )
 
@@ -181,11 +208,16 @@ def top(
     share: float = 0.99,
     by: Sequence[str] = WORKLOADS,
     least_hops: int = LEAST_HOPS,
+    order: Order = Order.QUANTILE,
 ) -> list[Ranked]:
-    """The `most` series of the greatest quantile, of those with enough hops. Raises StoreError."""
+    """The `most` series of the greatest quantile or of most hops, of those with enough hops.
+
+    Raises StoreError.
+    """
     groups = _groups(store, span, where, by, None)
     found = groups.quantiles((share,))[:, 0]
-    order = [at for at in np.argsort(-found, kind="stable").tolist() if groups.hops[at] >= max(least_hops, 1)]
+    rank = np.argsort(-(found if order is Order.QUANTILE else groups.hops), kind="stable")
+    chosen = [at for at in rank.tolist() if groups.hops[at] >= max(least_hops, 1)]
     return [
         Ranked(
             groups.labels[at],
@@ -194,7 +226,7 @@ def top(
             float(found[at]),
             groups.error,
         )
-        for at in order[:most]
+        for at in chosen[:most]
     ]
 
 
@@ -238,8 +270,8 @@ def _ranked(
 
 
 def _groups(store: Store, span: Span, where: Where, by: Sequence[str], step_s: int | None) -> _Groups:
-    """From `hist` where that is few series, else from quarter octaves."""
-    if store.series_count(span, where) > FINE_SERIES:
+    """From histograms where there are few rows, else from sums of quarter octaves."""
+    if store.summary_count(span, where) > FINE_ROWS:
         return _coarse(store.quarters(span, where, by, step_s), by)
     needed = ("time", "count", "retransmitted", "min_ns", "max_ns", "hist")
     rows = store.summaries(span, where, columns=(*by, *needed))
@@ -254,8 +286,7 @@ def _coarse(sums: Columns, by: Sequence[str]) -> _Groups:
         retransmitted=sums["retransmitted"].astype(np.int64),
         min_ns=sums["min_ns"].astype(np.uint32),
         max_ns=sums["max_ns"].astype(np.uint32),
-        counts=_matrix(sums),
-        is_fine=False,
+        counts=np.stack([sums[name].astype(np.uint64) for name in QUARTERS], axis=1),
     )
 
 
@@ -267,10 +298,9 @@ def _fine(rows: Columns, steps: Steps) -> _Groups:
         times_ns=np.array([time_ns for time_ns, _ in groups], np.int64),
         hops=added(rows["count"], at, len(groups)).astype(np.int64),
         retransmitted=added(rows["retransmitted"], at, len(groups)).astype(np.int64),
-        min_ns=bounds["min_ns"].astype(np.uint32),
-        max_ns=bounds["max_ns"].astype(np.uint32),
-        counts=merged(rows["hist"].tolist(), at, len(groups)),
-        is_fine=True,
+        min_ns=bounds["min_ns"],
+        max_ns=bounds["max_ns"],
+        counts=_Fine(rows["hist"], at),
     )
 
 
@@ -279,11 +309,6 @@ def _labels(columns: Columns, by: Sequence[str]) -> list[Labels]:
     if not by:
         return [()] * rows
     return list(zip(*(columns[name].tolist() for name in by), strict=True))
-
-
-def _matrix(sums: Columns) -> npt.NDArray[np.uint64]:
-    """One row per group, one column per quarter octave."""
-    return np.stack([sums[name].astype(np.uint64) for name in QUARTERS], axis=1)
 
 
 def _length_s(begin_ns: int, step_s: int, span: Span) -> float:

@@ -11,21 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bpf.record import Quality
+from insight.histograms import group_quantiles
 from insight.trace import End
-from store.hist_text import merged
-from store.histogram import quantiles
+from store.quarters import added, extremes
 from store.query import Columns, Span, Store, Where
 
-QUANTILE_ERROR = 0.01
-"""Of quantiles from histograms (docs/store.md)."""
 _KEYS = ("node", "kind", "src_ns", "src_workload", "dst_ns", "dst_workload", "service")
 _SUMMARY_COLUMNS = (*_KEYS, "time", "context", "count", "retransmitted", "min_ns", "max_ns", "hist")
 _SAMPLE_COLUMNS = (*_KEYS, "time", "context", "latency_ns", "quality", "kept_shift", "tail")
 _SHARES = (0.5, 0.99)
 _ONE_FLUSH_NS = 1_000_000_000
 """Rows of one node that are closer together end the same interval."""
-_GROUPS_AT_ONCE = 2048
-"""Bounds the memory of merged histograms to 15 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +88,12 @@ def _most_hops_first(series: Series) -> tuple[int, str, str, str, str]:
 
 def _from_summaries(columns: Columns, until_ns: int) -> Iterator[Series]:
     keys, groups = _grouped(columns)
-    count = _sums(columns["count"], groups, len(keys))
-    again = _sums(columns["retransmitted"], groups, len(keys))
+    count, again = (added(columns[name], groups, len(keys)).tolist() for name in ("count", "retransmitted"))
     hops = _ints(columns, "count") + _ints(columns, "retransmitted")
-    without = _sums(np.where(columns["context"] == "none", hops, 0), groups, len(keys))
+    without = added(np.where(columns["context"] == "none", hops, 0), groups, len(keys)).tolist()
     rates = _rates(columns, hops, groups, len(keys), until_ns)
-    has_latency = _ints(columns, "count") > 0
-    least = np.full(len(keys), np.iinfo(np.uint32).max, np.uint32)
-    np.minimum.at(least, groups[has_latency], columns["min_ns"][has_latency].astype(np.uint32))
-    greatest = np.zeros(len(keys), np.uint32)
-    np.maximum.at(greatest, groups[has_latency], columns["max_ns"][has_latency].astype(np.uint32))
-    found = _group_quantiles(columns["hist"], groups, least, greatest)
+    least, greatest = extremes(columns, groups, len(keys)).values()
+    found = group_quantiles(columns["hist"], groups, _SHARES, least, greatest)
     for at, key in enumerate(keys):
         has_any = count[at] > 0
         yield _series(
@@ -134,26 +125,11 @@ def _rates(
     ]
 
 
-def _group_quantiles(
-    texts: npt.NDArray[np.generic],
-    groups: npt.NDArray[np.intp],
-    least: npt.NDArray[np.uint32],
-    greatest: npt.NDArray[np.uint32],
-) -> npt.NDArray[np.float64]:
-    found = np.empty((len(least), len(_SHARES)))
-    for start in range(0, len(least), _GROUPS_AT_ONCE):
-        some = slice(start, start + _GROUPS_AT_ONCE)
-        is_some = (groups >= start) & (groups < start + _GROUPS_AT_ONCE)
-        counts = merged(texts[is_some].tolist(), groups[is_some] - start, len(least[some]))
-        found[some] = quantiles(counts, _SHARES, least[some], greatest[some])
-    return found
-
-
 def _from_samples(columns: Columns) -> Iterator[Series]:
     keys, groups = _grouped(columns)
     again = _ints(columns, "quality") & Quality.RETRANSMIT.value != 0
-    without = _sums(columns["context"] == "none", groups, len(keys))
-    tails = _sums(columns["tail"], groups, len(keys))
+    without = added(columns["context"] == "none", groups, len(keys)).tolist()
+    tails = added(columns["tail"], groups, len(keys)).tolist()
     shifts = np.zeros(len(keys), np.int64)
     np.maximum.at(shifts, groups, _ints(columns, "kept_shift"))
     order = np.lexsort((columns["latency_ns"], groups))
@@ -187,12 +163,6 @@ def _grouped(columns: Columns) -> tuple[list[tuple[str, ...]], npt.NDArray[np.in
 
 def _ints(columns: Columns, name: str) -> npt.NDArray[np.int64]:
     return columns[name].astype(np.int64)
-
-
-def _sums(column: npt.NDArray[np.generic], groups: npt.NDArray[np.intp], count: int) -> list[int]:
-    sums = np.zeros(count, np.int64)
-    np.add.at(sums, groups, column.astype(np.int64))
-    return [int(each) for each in sums]
 
 
 def _series(

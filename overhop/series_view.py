@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from rich.console import Group, RenderableType
 
-from insight.series import QUANTILE_ERROR, Found, Series
+from insight.histograms import FINE_ERROR
+from insight.series import Found, Series
 from insight.times import time_text
 from insight.trace import End
 from overhop.hops_view import HopRow, Sort, arranged, plain, table_of
@@ -99,7 +100,7 @@ def as_json(view: StoredView) -> dict[str, object]:
         "min_latency_us": view.min_latency_us,
         "samples_cut": view.is_cut,
         "ahead_s": dict(view.ahead_s),
-        "quantile_error": QUANTILE_ERROR if view.min_latency_us is None else 0.0,
+        "quantile_error": FINE_ERROR if view.min_latency_us is None else 0.0,
     }
 
 

@@ -15,7 +15,7 @@ from store.layout import Entry, check_store
 from store.quarters import Steps, summed_names
 from store.query import Columns, Span, StoreError, TraceId, Where
 from store.reading import LOOKS, RowReader, in_order, joined_rows
-from store.schema import EVENT, HOP_SAMPLE, SERIES, Table
+from store.schema import EVENT, HOP_SAMPLE, Table
 from store.schema import table as table_of
 
 
@@ -98,11 +98,9 @@ class EmbeddedStore:
         steps = Steps(by, step_s, span.since_ns)
         return self._reader.sums(wanted, steps, self._reader.directories(which, where.node))
 
-    def series_count(self, span: Span, where: Where) -> int:
-        """How many series have rows in the coarsest table that gives 60 points."""
-        columns = ("cluster", "node", *SERIES)
-        rows = self.summaries(span, where, tables_for(span)[0].name, columns)
-        return len(set(zip(*(rows[name].tolist() for name in columns), strict=True)))
+    def summary_count(self, span: Span, where: Where) -> int:
+        """How many rows the coarsest table has that gives 60 points."""
+        return len(self.summaries(span, where, tables_for(span)[0].name, ("time",))["time"])
 
     def trace(self, trace: TraceId) -> Columns:
         """All samples of one trace, in order of time."""

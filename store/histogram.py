@@ -24,6 +24,9 @@ BORDERS_NS: npt.NDArray[np.uint32] = np.ceil(
 _PER_QUARTER = PER_OCTAVE // 4
 _QUARTER_STARTS = np.array([0, *range(154, 154 + (QUARTER_OCTAVES - 1) * _PER_QUARTER, _PER_QUARTER)])
 """The first bucket of each quarter octave."""
+QUARTER_OF_BUCKET: npt.NDArray[np.intp] = (
+    np.searchsorted(_QUARTER_STARTS, np.arange(BUCKETS), side="right").astype(np.intp) - 1
+)
 _GREATEST = np.iinfo(np.uint32).max
 QUARTER_BORDERS_NS: npt.NDArray[np.uint32] = np.append(np.uint32(0), BORDERS_NS[_QUARTER_STARTS[1:] - 1])
 """Quarter octave j begins at QUARTER_BORDERS_NS[j]."""

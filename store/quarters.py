@@ -4,22 +4,27 @@
 Quarter octaves add up exactly, so a quantile of their sums is one of all hops, within 9 % (store.histogram).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from store.hist_text import merged_quarters
 from store.query import Columns
 from store.schema import QUARTER_OCTAVES
 
 QUARTERS: Final = tuple(f"q{number:02}" for number in range(QUARTER_OCTAVES))
-SUMMED: Final = ("count", "retransmitted", "sum_ns", *QUARTERS)
+HISTOGRAM: Final = "hist"
+_TOTALS: Final = ("count", "retransmitted", "sum_ns")
+SUMMED: Final = (*_TOTALS, *QUARTERS)
 EXTREMES: Final = {"min_ns": "min", "max_ns": "max"}
 """Columns of which not the sum is wanted, but that."""
 Group = tuple[int, tuple[str, ...]]
 """Begin of a step, and the labels."""
+_SUMS_AT_ONCE: Final = 50_000
+"""Bounds the memory to some 40 MB, unless there are more groups."""
 _DTYPES: Final = dict.fromkeys(SUMMED, "u8") | dict.fromkeys(EXTREMES, "u4")
 
 
@@ -45,21 +50,40 @@ def summed_names(by: Sequence[str]) -> list[str]:
     return [*by, "time", *_DTYPES]
 
 
+def names_with_histogram(by: Sequence[str]) -> list[str]:
+    """The columns of summary rows that the same sums are made of, where reading 80 columns costs more."""
+    return [*by, "time", *_TOTALS, *EXTREMES, HISTOGRAM]
+
+
 def sums_of(rows: Columns, steps: Steps) -> Columns:
-    """As store.query.Store.quarters says, of these rows of one table; or of such sums."""
+    """As store.query.Store.quarters says, of these rows of one table; or of such sums.
+
+    Quarter octaves are columns of the rows, or made of their histograms. Raises ValueError: one is none.
+    """
     groups, at = grouped(rows, steps)
-    found: dict[str, npt.NDArray[np.generic]] = {name: added(rows[name], at, len(groups)) for name in SUMMED}
+    found: dict[str, npt.NDArray[np.generic]] = {name: added(rows[name], at, len(groups)) for name in _TOTALS}
+    if HISTOGRAM in rows:
+        counts = merged_quarters(rows[HISTOGRAM].tolist(), at, len(groups))
+        found |= dict(zip(QUARTERS, counts.T, strict=True))
+    else:
+        found |= {name: added(rows[name], at, len(groups)) for name in QUARTERS}
     return _columns(groups, steps.by, found | extremes(rows, at, len(groups)))
 
 
-def summed_columns(sums: Mapping[Group, Mapping[str, int]], by: Sequence[str]) -> Columns:
-    """The same of sums that somebody else made; what is missing is 0."""
-    groups = sorted(sums)
-    found: dict[str, npt.NDArray[np.generic]] = {
-        name: np.array([sums[group].get(name, 0) for group in groups], dtype)
-        for name, dtype in _DTYPES.items()
-    }
-    return _columns(groups, by, found)
+def sums_of_parts(parts: Iterable[Columns], steps: Steps) -> Columns:
+    """The sums of rows in several parts, of which few are held at a time; the first has the types."""
+    sums: list[Columns] = []
+    for part in parts:
+        sums.append(sums_of(part, steps))
+        if sum(len(each["time"]) for each in sums) > _SUMS_AT_ONCE:
+            sums = [_together(sums, steps)]
+    return _together(sums, steps)
+
+
+def _together(sums: Sequence[Columns], steps: Steps) -> Columns:
+    return sums_of(
+        {name: np.concatenate([each[name] for each in sums]) for name in summed_names(steps.by)}, steps
+    )
 
 
 def grouped(rows: Columns, steps: Steps) -> tuple[list[Group], npt.NDArray[np.intp]]:
@@ -81,7 +105,7 @@ def added(column: npt.NDArray[np.generic], at: npt.NDArray[np.intp], groups: int
     return sums
 
 
-def extremes(rows: Columns, at: npt.NDArray[np.intp], groups: int) -> dict[str, npt.NDArray[np.generic]]:
+def extremes(rows: Columns, at: npt.NDArray[np.intp], groups: int) -> dict[str, npt.NDArray[np.uint32]]:
     """`min_ns` and `max_ns` of each group, of rows that count hops; 0 where none does."""
     has_hops = rows["count"].astype(np.int64) > 0
     least = np.full(groups, np.iinfo(np.uint32).max, np.uint32)

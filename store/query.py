@@ -87,10 +87,8 @@ class Store(Protocol):
         """
         ...
 
-    def series_count(self, span: Span, where: Where) -> int:
-        """How many series have rows in the coarsest table that gives 60 points; a server may count more:
-        those that had rows in all of its retention.
-        """
+    def summary_count(self, span: Span, where: Where) -> int:
+        """How many rows the coarsest table has that gives 60 points: what reading all of them would cost."""
         ...
 
     def trace(self, trace: TraceId) -> Columns:

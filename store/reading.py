@@ -14,7 +14,7 @@ from store.batch import Labels, Numbers
 from store.combined import Rows, Wanted
 from store.conditions import Condition, Mask, mask
 from store.layout import Entry, encode_node, table_directory, visible
-from store.quarters import Steps, summed_names, sums_of
+from store.quarters import Steps, sums_of_parts
 from store.query import Columns, StoreError
 from store.schema import TEXT, Table
 from store.segment import SegmentReader
@@ -87,11 +87,8 @@ class RowReader:
 
     def _sums_of_files(self, wanted: Wanted, steps: Steps, files: Sequence[File]) -> Columns:
         parquet, parts = self._segments(wanted, files)
-        sums = [sums_of(joined_rows(wanted, parts), steps)]
-        if parquet:
-            sums += self.scanner().sums(wanted, steps, parquet)
-        joined = {name: np.concatenate([part[name] for part in sums]) for name in summed_names(steps.by)}
-        return sums_of(joined, steps)
+        sums = self.scanner().sums(wanted, steps, parquet) if parquet else []
+        return sums_of_parts([joined_rows(wanted, parts), *sums], steps)
 
     def _segments(self, wanted: Wanted, files: Sequence[File]) -> tuple[list[Path], list[Rows]]:
         """The Parquet files, and rows of segments: those are read first, they are the ones that go soon."""

@@ -37,14 +37,18 @@ class Asking:
 
     def rows(self, wanted: Wanted, *more: str) -> Rows:
         """The wanted rows that also fulfil `more`, conditions in InfluxQL."""
+        return joined_rows(wanted, [*self.parts(wanted, *more)])
+
+    def parts(self, wanted: Wanted, *more: str) -> Iterator[Rows]:
+        """As `rows`, some thousand at a time."""
         # Tags as columns: GROUP BY of a thousand series takes a server half as long again.
         chosen = [*fields_of(wanted.table, wanted.columns), _ALWAYS.get(wanted.table.name, "count")]
         tags = [tag for tag in tags_of(wanted.table) if tag in wanted.columns]
         selected = names(dict.fromkeys([*chosen, *tags]))
         condition = where(wanted.table, wanted.conditions, *more)
         statement = f"SELECT {selected} FROM {self.source(wanted.table)}{condition}"
-        blocks = (block for _, block in self._blocks(wanted.table, [statement]))
-        return joined_rows(wanted, [rows_of(wanted.table, wanted.columns, block) for block in blocks])
+        for _, block in self._blocks(wanted.table, [statement]):
+            yield rows_of(wanted.table, wanted.columns, block)
 
     def ask(self, table: Table, *asked: str) -> list[list[Block]]:
         """The blocks of each statement to the bucket of a table."""
@@ -59,20 +63,12 @@ class Asking:
 
     def _blocks(self, table: Table, asked: Sequence[str]) -> Iterator[tuple[int, Block]]:
         if not self._is_checked:
-            self._require_known_schema()
+            require_known_schema(self._connection)
+            self._is_checked = True
         try:
             yield from self._connection.blocks(self._connection.target.bucket(table), asked)
         except Refused as error:
-            raise _advised(error) from None
-
-    def _require_known_schema(self) -> None:
-        version = schema_version(self._connection)
-        if version is not None and version > SCHEMA_VERSION:
-            raise StoreError(
-                f"store {self._connection.target}: it has schema {version}, this overhop knows up to "
-                f"{SCHEMA_VERSION}: use the overhop that wrote it"
-            )
-        self._is_checked = True
+            raise advised(error) from None
 
 
 class NodesAsked:
@@ -105,10 +101,20 @@ def schema_version(connection: Connection) -> int | None:
     try:
         [found] = connection.influxql(bucket, [f'SELECT last("version") FROM {quoted(SCHEMA)}'])
     except Refused as error:
-        raise _advised(error) from None
+        raise advised(error) from None
     return int(found[0].values[0][1]) if found else None
 
 
-def _advised(error: Refused) -> StoreError:
+def require_known_schema(connection: Connection) -> None:
+    """Raises StoreError if a newer overhop made it."""
+    version = schema_version(connection)
+    if version is not None and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"store {connection.target}: it has schema {version}, this overhop knows up to {SCHEMA_VERSION}: "
+            "use the overhop that made it, or another prefix"
+        )
+
+
+def advised(error: Refused) -> StoreError:
     """InfluxDB 1 says in words what InfluxDB 2 says by status 404."""
     return StoreError(f"{error}: run overhop store init") if _MISSING in error.said else error

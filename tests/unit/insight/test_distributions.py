@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from insight.distributions import FINE_SERIES, Point, cdf, changed, heat_map, over_time, top
+from insight.distributions import FINE_ROWS, Order, Point, cdf, changed, heat_map, over_time, top
 from store.hist_text import encode
 from store.histogram import BUCKETS, bucket_of, quarter_octaves
 from store.query import Span, Where
@@ -32,10 +32,9 @@ def store(*rows: Row) -> MemoryStore:
     return MemoryStore({"hop_1m": list(rows)})
 
 
-def many(latencies_ns: Sequence[int]) -> Iterator[Row]:
-    """The same hops in each of more series than are merged one by one."""
-    for number in range(FINE_SERIES + 1):
-        yield row(latencies_ns, src_workload=f"w{number}")
+def large(*rows: Row) -> MemoryStore:
+    """A store that says that it has more summaries than are read one by one."""
+    return MemoryStore({"hop_1m": list(rows)}, rows_for_each=FINE_ROWS + 1)
 
 
 def test_over_time_merges_series_and_nodes_and_never_averages() -> None:
@@ -61,13 +60,12 @@ def test_over_time_rate_is_of_the_part_of_the_step_in_the_span() -> None:
     assert point.per_s == 2.0
 
 
-def test_over_time_of_many_series_is_from_quarter_octaves_and_says_so() -> None:
-    latencies = RANDOM.lognormal(math.log(20_000), 0.8, 500).astype(int).tolist()
-    found = over_time(store(*many(latencies)), SPAN, ANY, 3600)
-    exact = np.quantile(np.array(latencies * 101), (0.5, 0.9, 0.99), method="inverted_cdf")
+def test_over_time_of_many_rows_is_from_quarter_octaves_and_says_so() -> None:
+    latencies = RANDOM.lognormal(math.log(20_000), 0.8, 1000).astype(int).tolist()
+    found = over_time(large(row(latencies[:300]), row(latencies[300:], node="n2")), SPAN, ANY, 3600)
+    exact = np.quantile(np.array(latencies), (0.5, 0.9, 0.99), method="inverted_cdf")
     assert found.error == 0.09
-    hops = sum(point.hops for point in found.points)
-    assert hops == 500 * 101
+    assert sum(point.hops for point in found.points) == 1000
     for value, right in zip(found.points[0].quantiles_ns, exact, strict=True):
         assert value == pytest.approx(right, rel=0.09)
 
@@ -94,6 +92,11 @@ def test_heat_map_has_each_hop_in_its_cell() -> None:
     assert found.times_ns[0] % (600 * S) == 0
 
 
+def test_heat_map_of_many_rows_is_the_same() -> None:
+    rows = [row([500, 2_000, 2_050]), row([2_000, 800_000], time=AT_NS + 3600 * S - 1, node="n2")]
+    assert heat_map(large(*rows), SPAN, ANY, 600) == heat_map(store(*rows), SPAN, ANY, 600)
+
+
 def test_cdf_is_exact_at_its_borders() -> None:
     latencies = sorted(RANDOM.lognormal(math.log(30_000), 1.0, 2000).astype(int).tolist())
     found = cdf(store(row(latencies[::2]), row(latencies[1::2], node="n2")), SPAN, ANY)
@@ -103,10 +106,11 @@ def test_cdf_is_exact_at_its_borders() -> None:
         assert share == sum(1 for each in latencies if each < below_ns) / 2000
 
 
-def test_cdf_of_many_series_is_exact_at_quarter_octaves() -> None:
-    found = cdf(store(*many([100, 5_000, 6_000, 90_000])), SPAN, ANY)
-    assert (found.hops, found.shares[-1], found.below_ns[-1]) == (404, 1.0, 90_001)
-    assert found.shares[0] == 0.25
+def test_cdf_of_many_rows_is_exact_at_quarter_octaves() -> None:
+    found = cdf(large(row([100, 5_000, 6_000, 90_000]), row([100])), SPAN, ANY)
+    assert (found.hops, found.min_ns, found.max_ns) == (5, 100, 90_000)
+    assert (found.below_ns[0], found.below_ns[-1]) == (1190, 90_001)
+    assert found.shares == (0.4, 0.6, 0.8, 1.0)
 
 
 def test_cdf_of_nothing_is_empty() -> None:
@@ -126,6 +130,19 @@ def test_top_is_by_quantile_among_those_with_enough_hops() -> None:
     assert found[0].quantile_ns == pytest.approx(900_000, rel=0.01)
     assert [each.labels for each in top(store(*rows), SPAN, ANY, 1, by=("node",))] == [("n1",)]
     assert top(store(*rows), SPAN, ANY, 5, least_hops=1)[0].labels[-1] == "few"
+
+
+def test_top_by_hops_is_by_their_number() -> None:
+    rows = [row([10_000] * count, dst_workload=f"w{count}") for count in (200, 400, 300)]
+    found = top(store(*rows, row([], retransmitted=900, dst_workload="lost")), SPAN, ANY, 2, order=Order.HOPS)
+    assert [(each.labels[-1], each.hops) for each in found] == [("w400", 400), ("w300", 300)]
+
+
+def test_top_of_many_rows_is_within_its_error() -> None:
+    rows = [row([9_000] * 99 + [40_000] * 201, node=f"n{at}", dst_workload="b") for at in range(3)]
+    [found] = top(large(*rows), SPAN, ANY, 5)
+    assert (found.labels, found.hops, found.error) == (("rx", "shop", "front", "shop", "b"), 900, 0.09)
+    assert found.quantile_ns == pytest.approx(40_000, rel=0.09)
 
 
 def test_changed_is_what_changed_most_either_way() -> None:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from store.embedded import EmbeddedStore
-from store.quarters import QUARTERS, Steps, summed_columns, sums_of
+from store.hist_text import encode
+from store.histogram import BUCKETS
+from store.quarters import QUARTERS, Steps, sums_of, sums_of_parts
 from store.query import Columns, Span, StoreError, Where
 from store.schema import HOP_1M, HOP_10M
 from tests.unit.store.compactors import EVER, HOUR, NOON, S, Town
@@ -130,25 +132,43 @@ def test_quarters_of_a_damaged_file_are_of_the_others(tmp_path: Path) -> None:
     store.close()
 
 
+def rows_of(**values: list[int] | list[str]) -> dict[str, np.ndarray]:
+    """Summary rows; what is not given is 0."""
+    count = len(values["time"])
+    rows = {name: np.zeros(count, "i8") for name in NAMES}
+    for name, column in values.items():
+        rows[name] = np.array(column, object if isinstance(column[0], str) else "i8")
+    return rows
+
+
 def test_sums_of_sums_are_the_sums_of_all() -> None:
-    steps = Steps(("kind",), 10, 0)
-    rows: dict[str, np.ndarray] = {
-        "kind": np.array(["rx", "rx", "tx"], object),
-        "time": np.array([10, 19, 20], np.int64) * S,
-        **{name: np.zeros(3, np.uint64) for name in NAMES if name != "time"},
-    }
-    rows["count"] = np.array([1, 0, 2], np.uint64)
-    rows["min_ns"] = np.array([9, 0, 5], np.uint32)
-    halves = [sums_of({name: column[part] for name, column in rows.items()}, steps)
-              for part in (slice(0, 1), slice(1, 3))]  # fmt: skip
-    both = sums_of({name: np.concatenate([half[name] for half in halves]) for name in halves[0]}, steps)
-    assert values(both, "kind", "time", "count", "min_ns") == [("rx", 10 * S, 1, 9), ("tx", 20 * S, 2, 5)]
-
-
-def test_summed_columns_what_is_missing_is_0() -> None:
-    found = summed_columns({(20, ("b",)): {"count": 1}, (10, ("z",)): {"q79": 4, "max_ns": 3}}, ("node",))
-    assert list(found) == ["node", *NAMES]
-    assert values(found, "node", "time", "count", "q79", "min_ns", "max_ns") == [
-        ("z", 10, 0, 4, 0, 3),
-        ("b", 20, 1, 0, 0, 0),
+    rows = rows_of(
+        kind=["rx", "rx", "tx"],
+        time=[10 * S, 19 * S, 20 * S],
+        count=[1, 0, 2],
+        min_ns=[9, 0, 5],
+        q03=[1, 0, 2],
+    )
+    parts = [{name: column[part] for name, column in rows.items()} for part in (slice(0, 1), slice(1, 3))]
+    both = sums_of_parts(parts, Steps(("kind",), 10, 0))
+    assert values(both, "kind", "time", "count", "min_ns", "q03") == [
+        ("rx", 10 * S, 1, 9, 1),
+        ("tx", 20 * S, 2, 5, 2),
     ]
+
+
+def test_sums_of_histograms_are_those_of_their_quarter_octaves() -> None:
+    counts = np.zeros((3, BUCKETS), np.uint32)
+    counts[0, [0, 153, 154, 162, 163]] = [1, 2, 3, 4, 5]
+    counts[1, [855, 856, 901]] = [6, 7, 8]
+    rows = {name: column for name, column in rows_of(time=[5, 6, 7]).items() if name not in QUARTERS}
+    found = sums_of(rows | {"hist": np.array(encode(counts), object)}, Steps((), None, 3))
+    assert found["time"].tolist() == [3]
+    occupied = {name: found[name].tolist() for name in QUARTERS if found[name].any()}
+    assert occupied == {"q00": [3], "q01": [7], "q02": [5], "q78": [6], "q79": [15]}
+
+
+def test_sums_of_a_text_that_is_no_histogram_say_so() -> None:
+    rows = {name: column for name, column in rows_of(time=[5]).items() if name not in QUARTERS}
+    with pytest.raises(ValueError, match="histogram 0: 'no!' is no base64"):
+        sums_of(rows | {"hist": np.array(["no!"], object)}, Steps((), None, 0))

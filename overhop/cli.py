@@ -51,6 +51,7 @@ def _setting(flag: str, doc: str = "") -> Any:  # noqa: ANN401  typer's own type
 StoreToRead = Annotated[str | None, _setting("--store", "Store that is read: a directory or a server.")]
 TokenFile = Annotated[str | None, _setting("--store-token-file")]
 CaFile = Annotated[str | None, _setting("--store-ca-file")]
+Spool = Annotated[str | None, _setting("--spool")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable output on standard output.")]
 ConfigFile = Annotated[
     Path | None,
@@ -84,10 +85,20 @@ def configured(
 
 
 def _place(
-    context: typer.Context, file: Path | None, store: str | None, token_file: str | None, ca_file: str | None
+    context: typer.Context,
+    file: Path | None,
+    store: str | None,
+    token_file: str | None,
+    ca_file: str | None,
+    spool: str | None = None,
 ) -> "Callable[[], Place]":
     """Where the store is, once somebody asks. It raises ConfigError."""
-    given = {"--store": store, "--store-token-file": token_file, "--store-ca-file": ca_file}
+    given = {
+        "--store": store,
+        "--store-token-file": token_file,
+        "--store-ca-file": ca_file,
+        "--spool": spool,
+    }
 
     def asked() -> "Place":
         from overhop.stored import place_of
@@ -227,13 +238,17 @@ def store_check(
     store: StoreToRead = None,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
+    spool: Spool = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Tell whether it can be used: reachable, rights, clocks, retention, a point written and read back."""
+    """Tell whether it can be used: reachable, rights, clocks, retention, a point written and read back.
+
+    The spool of this node is looked at too, if there is one. Exit code 1 if agents could not use it.
+    """
     from overhop.commands.store import StoreOptions, do_check
 
-    return do_check(StoreOptions(_place(context, config_file, store, token_file, ca_file), as_json))
+    return do_check(StoreOptions(_place(context, config_file, store, token_file, ca_file, spool), as_json))
 
 
 @store_app.command("usage")

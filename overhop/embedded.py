@@ -4,13 +4,13 @@
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from store.combined import Wanted
 from store.errors import StoreError
+from store.extents import extents, rows_since
 from store.influxdb.checks import Check, State
+from store.influxdb.sizing import Used
 from store.influxdb.usage import BucketUsage
 from store.layout import check_store
 from store.locks import WRITER_LOCK
@@ -83,7 +83,19 @@ def _writer(directory: Path) -> Check:
 
 def _usage(reader: RowReader, table: Table, now_ns: int) -> BucketUsage:
     directories = reader.directories(table)
-    times = reader.read(Wanted(table, ("time",)), directories)["time"].astype(np.int64)
-    size = sum(each.stat().st_size for path in directories for each in path.iterdir())
-    hour, day = (int(np.count_nonzero(times >= now_ns - span)) for span in (_HOUR_NS, _DAY_NS))
-    return BucketUsage(table.name, table.name, None, len(directories), hour, day, size, len(times))
+    rows = sum(extent.rows for path in directories for extent in extents(reader, path))
+    hour, day = (
+        sum(rows_since(reader, table, path, now_ns - span_ns) for path in directories)
+        for span_ns in (_HOUR_NS, _DAY_NS)
+    )
+    size = sum(map(_size, directories))
+    used = Used(None, len(directories), hour, day, rows, size)
+    return BucketUsage(table, table.name, used, table.retention_s)
+
+
+def _size(directory: Path) -> int:
+    size = 0
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):  # compacted meanwhile
+            size += path.stat().st_size
+    return size

@@ -26,6 +26,7 @@ def configure(level: str = "info", *, as_json: bool = False, stream: TextIO | No
         raise ValueError(f"log level {level!r} is unknown, known: {', '.join(LEVELS)}")
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonLines() if as_json else KeyValueLines())
+    handler.addFilter(_is_named)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -62,6 +63,11 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
     if record.exc_info:
         found["exception"] = logging.Formatter().formatException(record.exc_info)
     return found
+
+
+def _is_named(record: logging.LogRecord) -> bool:
+    """influxdb_client logs whole answers of a server by no name, and they may repeat a token."""
+    return record.name != "root"
 
 
 def _quoted(value: object) -> str:

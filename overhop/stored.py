@@ -28,6 +28,8 @@ class Place:
     at: StoreAt
     token_file: Path | None = None
     ca_file: Path | None = None
+    spool: Path | None = None
+    """Where rows wait that go to a server."""
 
     def __str__(self) -> str:
         return str(self.at)
@@ -35,7 +37,7 @@ class Place:
 
 def place_of(section: StoreSection) -> Place:
     """The place that the configuration names."""
-    return Place(section.url, section.token_file, section.ca_file)
+    return Place(section.url, section.token_file, section.ca_file, section.spool)
 
 
 def connected(place: Place) -> "Connection":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`overhop store`: make, check, measure and fill the store that the configuration names."""
 
+import logging
 import os
 import sys
 import time
@@ -9,20 +10,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overhop import errors, output
+from overhop import errors, output, store_view
 from overhop.stored import Place, connected
+from store.errors import StoreError
 from store.influxdb.target import Flavour, Target
 
 if TYPE_CHECKING:
     from store.influxdb.checks import Check
+    from store.influxdb.http import Connection
     from store.influxdb.usage import BucketUsage
     from store.query import Span
+    from store.schema import Table
 
-_USAGE_COLUMNS = (
-    *("bucket", "nodes", "series", "rows", "last hour"),
-    *("size", "bytes/row", "when full", "a node more"),
-)
-NOTHING_TO_MAKE = "VictoriaMetrics has no buckets: give it -retentionPeriod=7d or more"
+_log = logging.getLogger(__name__)
+_ALWAYS_NS = (1 << 63) - 1
+"""Row times can be ahead of the clock (docs/store.md)."""
+_IMPORTED = ("read", "written", "too_old", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,14 @@ def do_init(options: StoreOptions) -> int:
         create_store(place.at)
         return _say(options, {"store": str(place), "buckets": []}, [f"{place}: ready"])
     assert place.at is not None
+    if place.at.flavour is Flavour.VICTORIAMETRICS:
+        return _say(options, {"store": str(place), "buckets": []}, [_nothing_to_make(place)])
     from store.influxdb.admin import init
 
     with output.patience("making buckets"), connected(place) as connection:
         done = init(connection)
-    lines = [f"{each.bucket}: {each.what}, kept {_days(each.retention_s)}" for each in done]
-    if place.at.flavour is Flavour.VICTORIAMETRICS:
-        lines = [NOTHING_TO_MAKE]
-    return _say(options, {"store": str(place), "buckets": [asdict(each) for each in done]}, lines)
+    said = {"store": str(place), "buckets": [asdict(each) for each in done]}
+    return _say(options, said, store_view.made_lines(done))
 
 
 def do_check(options: StoreOptions) -> int:
@@ -78,7 +81,7 @@ def do_check(options: StoreOptions) -> int:
     if options.as_json:
         output.show_json({"store": str(place), "ok": not failed, "checks": [asdict(each) for each in checks]})
     else:
-        _show_checks(place, checks)
+        output.show(store_view.checks_view(str(place), checks))
     return errors.FAILED if failed else errors.DONE
 
 
@@ -88,9 +91,10 @@ def do_usage(options: StoreOptions) -> int:
     with output.patience("counting"):
         used = _usage(place)
     if options.as_json:
-        output.show_json({"store": str(place), "buckets": [_usage_json(each) for each in used]})
+        buckets = [store_view.usage_json(each) for each in used]
+        output.show_json({"store": str(place), "buckets": buckets})
     else:
-        _show_usage(place, used)
+        output.show(store_view.usage_view(str(place), used))
     return errors.DONE
 
 
@@ -107,23 +111,22 @@ def do_import(options: ImportOptions) -> int:
     span = _span(options, now_ns)
     told = _Progress()
     with connected(place) as connection:
+        kept_s = _kept_by(connection)
         writer = line_writer(place.at, connection.secret, place.ca_file)
         sender = Sender(writer, "import", SetAside(options.source, "import"))
         try:
-            done = import_store(options.source, place.at, sender, span, now_ns, told.hour)
+            done = import_store(options.source, place.at, sender, span, now_ns, told.piece, kept_s)
+        except (StoreError, KeyboardInterrupt):
+            told.end()
+            if told.rows:
+                _log.warning("%s rows are there: the same command goes on from here", f"{told.rows:,}")
+            raise
         finally:
             told.end()
             sender.close()
-    counts = {name: dict(getattr(done, name)) for name in ("read", "written", "too_old", "rejected")}
-    lines = [
-        f"{table}: {rows:,} rows read, {done.written[table]:,} written"
-        + (f", {done.too_old[table]:,} older than they are kept" if done.too_old[table] else "")
-        + (f", {done.rejected[table]:,} refused" if done.rejected[table] else "")
-        for table, rows in done.read.items()
-    ]
-    lines += [f"not read: {problem}" for problem in done.problems]
-    said = {"store": str(place), **counts, "problems": done.problems}
-    _say(StoreOptions(options.place, options.as_json), said, lines or ["nothing to import"])
+    counts = {name: dict(getattr(done, name)) for name in _IMPORTED}
+    said = {"store": str(place), "continued": done.is_continued, **counts, "problems": done.problems}
+    _say(options, said, store_view.imported_lines(done))
     return errors.FAILED if done.problems or sum(done.rejected.values()) else errors.DONE
 
 
@@ -134,15 +137,46 @@ def _named(place: Place) -> Place:
     return place
 
 
+def _nothing_to_make(place: Place) -> str:
+    """Raises StoreError if no VictoriaMetrics is there."""
+    from store.influxdb.checks import State, victoriametrics_checks
+    from store.influxdb.victoriametrics import ask
+
+    with connected(place) as connection:
+        checks = victoriametrics_checks(ask(connection))
+    for check in checks:
+        if check.state is State.FAILED:
+            raise StoreError(f"store {place}: {check.seen}: {check.advice}")
+    kept = f"nothing to make in VictoriaMetrics; {checks[-1].seen}"
+    return f"{kept}: {checks[-1].advice}" if checks[-1].advice else kept
+
+
+def _kept_by(connection: "Connection") -> dict[str, int]:
+    """How long the server keeps rows, by table, as far as it tells. Raises StoreError: a newer schema."""
+    from store.influxdb.admin import buckets
+    from store.influxdb.asking import require_known_schema
+
+    if connection.target.flavour is Flavour.VICTORIAMETRICS:
+        return {}
+    require_known_schema(connection)
+    kept_s = {bucket.name: bucket.retention_s for bucket in buckets(connection)}
+    names = {table.name: connection.target.bucket(table) for table in connection.target.tables}
+    return {name: kept_s[bucket] for name, bucket in names.items() if bucket in kept_s}
+
+
 def _checks(place: Place) -> "list[Check]":
+    from store.spool.checks import check_spool
+
     if isinstance(place.at, Path):
         from overhop.embedded import check_embedded
 
-        return [*check_embedded(place.at)]
-    from store.influxdb.checks import check_server
+        found = [*check_embedded(place.at)]
+    else:
+        from store.influxdb.checks import check_server
 
-    with connected(place) as connection:
-        return [*check_server(connection, os.uname().nodename)]
+        with connected(place) as connection:
+            found = [*check_server(connection, os.uname().nodename)]
+    return [*found, *(check_spool(place.spool, time.time_ns()) if place.spool else ())]
 
 
 def _usage(place: Place) -> "list[BucketUsage]":
@@ -156,25 +190,17 @@ def _usage(place: Place) -> "list[BucketUsage]":
         return usage(connection)
 
 
-def _usage_json(used: "BucketUsage") -> dict[str, object]:
-    from store.influxdb.usage import projection
-    from store.schema import table
-
-    more = {"bytes_per_row": used.bytes_per_row}
-    return asdict(used) | more | {"full": asdict(projection(used, table(used.table).retention_s))}
-
-
 def _span(options: ImportOptions, now_ns: int) -> "Span":
     from insight.times import parse_time
     from store.query import Span
 
     try:
         since_ns = parse_time(options.since, now_ns) if options.since else 0
-        until_ns = parse_time(options.until, now_ns) if options.until else now_ns
+        until_ns = parse_time(options.until, now_ns) if options.until else _ALWAYS_NS
     except ValueError as error:
         raise errors.UsageError(str(error)) from None
     if since_ns >= until_ns:
-        raise errors.UsageError(f"--since {options.since} is not before --until {options.until or 'now'}")
+        raise errors.UsageError(f"--since {options.since} is not before --until {options.until}")
     return Span(since_ns, until_ns)
 
 
@@ -182,83 +208,25 @@ class _Progress:
     """A line on a terminal that says how far it is."""
 
     def __init__(self) -> None:
-        self._rows = 0
+        self.rows = 0
         self._next_s = time.monotonic() + 1.0
         self._is_said = False
 
-    def hour(self, table: object, node: str, rows: int) -> None:
-        self._rows += rows
+    def piece(self, table: "Table", node: str, rows: int) -> None:
+        self.rows += rows
         if sys.stderr.isatty() and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + 0.5
             self._is_said = True
-            sys.stderr.write(f"\r\x1b[Kimporting {getattr(table, 'name', '')} of {node}: {self._rows:,} rows")
+            sys.stderr.write(f"\r\x1b[Kimporting {table.name} of {node}: {self.rows:,} rows ...")
+            sys.stderr.flush()
 
     def end(self) -> None:
         if self._is_said:
             sys.stderr.write("\r\x1b[K")
+            self._is_said = False
 
 
-def _show_checks(place: Place, checks: "Sequence[Check]") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from overhop.text import printable
-
-    marks = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for check in checks:
-        said = check.seen + (f"\n→ {check.advice}" if check.advice else "")
-        table.add_row(
-            Text(check.state, marks[check.state]),
-            check.name,
-            Text("\n".join(map(printable, said.split("\n")))),
-        )
-    output.show(Text(f"store {place}", "bold"))
-    output.show(table)
-
-
-def _show_usage(place: Place, used: "Sequence[BucketUsage]") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from store.influxdb.usage import projection
-    from store.schema import table as table_of
-
-    now = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _USAGE_COLUMNS:
-        now.add_column(name, justify="left" if name == "bucket" else "right")
-    for each in used:
-        full = projection(each, table_of(each.table).retention_s)
-        now.add_row(
-            each.bucket,
-            f"{each.nodes:,}",
-            "" if each.series is None else f"{each.series:,}",
-            f"{each.rows:,}",
-            f"{each.rows_hour:,}",
-            _size(each.size_bytes),
-            "" if each.bytes_per_row is None else f"{each.bytes_per_row:,.0f}",
-            _size(full.size_bytes),
-            _size(full.per_node_bytes),
-        )
-    output.show(Text(f"store {place}", "bold"))
-    output.show(now)
-    output.show(Text("when full: at the rate of the last hour, when retention is reached (docs/sizing.md)"))
-
-
-def _size(size_bytes: float | None) -> str:
-    if size_bytes is None:
-        return "?"
-    for unit, each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= each:
-            return f"{size_bytes / each:,.1f} {unit}"
-    return f"{size_bytes:,.0f} B"
-
-
-def _days(seconds: int) -> str:
-    return "for ever" if not seconds else f"{seconds / 86_400:,.0f} days"
-
-
-def _say(options: StoreOptions, data: Mapping[str, object], lines: Sequence[str]) -> int:
+def _say(options: StoreOptions | ImportOptions, data: Mapping[str, object], lines: Sequence[str]) -> int:
     if options.as_json:
         output.show_json(data)
     else:

@@ -8,12 +8,14 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from store.errors import StoreError
-from store.influxdb.asking import SCHEMA, schema_version
+from store.influxdb.asking import SCHEMA, require_known_schema
 from store.influxdb.http import Connection, Refused
 from store.influxdb.influxql import quoted
 from store.influxdb.target import Flavour
 from store.schema import EVENT, SCHEMA_VERSION, Table
 
+SCHEMA_TIME_NS: Final = 7_258_118_400_000_000_000
+"""Of the point that says the version: 2200-01-01. No retention reaches it, a newer one takes its place."""
 _OK: Final = range(200, 300)
 _POLICY: Final = "autogen"
 _HOUR_S: Final = 3600
@@ -48,6 +50,8 @@ def init(connection: Connection) -> list[Done]:
     if connection.target.flavour is Flavour.VICTORIAMETRICS:
         return []
     known = {bucket.name: bucket for bucket in buckets(connection)}
+    if connection.target.bucket(EVENT) in known:
+        require_known_schema(connection)
     done = [_make(connection, table, known) for table in connection.target.tables]
     _note_version(connection)
     return done
@@ -76,18 +80,12 @@ def _make(connection: Connection, table: Table, known: Mapping[str, Bucket]) -> 
 
 
 def _note_version(connection: Connection) -> None:
-    """A point that retention does not reach for long: each init writes it anew. Raises StoreError."""
+    """The version of what is in the buckets. Raises StoreError."""
     from store.influxdb.writing import line_writer  # with influxdb_client, 16 MB
 
-    found = schema_version(connection)
-    if found is not None and found > SCHEMA_VERSION:
-        raise StoreError(
-            f"store {connection.target}: it has schema {found}, this overhop knows up to {SCHEMA_VERSION}: "
-            "use the overhop that made it, or another prefix"
-        )
     writer = line_writer(connection.target, connection.secret, connection.ca_file)
     try:
-        writer.write(EVENT, [f"{SCHEMA} version={SCHEMA_VERSION}i".encode()])
+        writer.write(EVENT, [f"{SCHEMA} version={SCHEMA_VERSION}i {SCHEMA_TIME_NS}".encode()])
     finally:
         writer.close()
 

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is a server fit to keep hops: reachable, known, ours to read and write, on time (`overhop store check`)."""
 
-import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
@@ -15,23 +13,25 @@ from store.errors import StoreError
 from store.influxdb.admin import Bucket, buckets
 from store.influxdb.asking import schema_version
 from store.influxdb.http import Connection, Refused, Response, Unreachable
-from store.influxdb.tags import tag_value
+from store.influxdb.probing import Probe, Prober
 from store.influxdb.target import Flavour
-from store.influxdb.writing import LineWriter, line_writer
-from store.schema import SCHEMA_VERSION, Table
+from store.influxdb.victoriametrics import VictoriaMetrics, ask
+from store.influxdb.writing import line_writer
+from store.schema import HOP_10S, SCHEMA_VERSION, Table
 
-PROBE: Final = "overhop_probe"
-"""Measurement of points that are written to see whether they can be."""
 _CLOCK_WARN_NS: Final = 2_000_000_000
 _CLOCK_FAIL_NS: Final = 60_000_000_000
 _SECOND_NS: Final = 1_000_000_000
 _DAY_S: Final = 86_400
 _MISSING: Final = "is missing, or the token may not see it"
+_NOT_IN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND})
+"""Where buckets are asked for: no such token, no such organisation."""
+_VERSION: Final = "x-influxdb-version"
 _OLDEST_1: Final = (1, 6)
 _HINTS: Final = {
     Flavour.INFLUXDB2: "is this its address? of an InfluxDB 1 the URL begins with influxdb1://",
     Flavour.INFLUXDB1: "is this its address? of an InfluxDB 2 the URL begins with influxdb2://",
-    Flavour.VICTORIAMETRICS: "is this its address?",
+    Flavour.VICTORIAMETRICS: "is this its address? of an InfluxDB the URL begins with influxdb2:// or influxdb1://",
 }
 
 
@@ -68,23 +68,32 @@ def check_server(
         yield Check("reachable", State.FAILED, _bare(connection, error))
         return
     yield Check("reachable", State.OK, f"{connection.target.base_url} in {_ms(monotonic() - began_s)}")
-    version = version_check(connection, answer)
-    yield version
+    is_known = True
+    for check in _server_checks(connection, answer):
+        yield check
+        is_known = is_known and check.state is not State.FAILED
     yield clock_check(answer.clock_ns, began_ns, clock())
-    if version.state is State.FAILED:
-        return
-    yield from _inside(connection, node, clock, monotonic)
+    if is_known:
+        yield from _inside(connection, node, clock, monotonic)
 
 
-def version_check(connection: Connection, answer: Response) -> Check:
-    """Whether it is the server that the URL says, in a version that we know."""
-    said = answer.headers.get("x-influxdb-version", "")
-    flavour = connection.target.flavour
+def _server_checks(connection: Connection, answer: Response) -> list[Check]:
+    if connection.target.flavour is not Flavour.VICTORIAMETRICS:
+        return [version_check(connection.target.flavour, answer.headers)]
+    if answer.headers.get(_VERSION):
+        return [
+            Check("version", State.FAILED, f"InfluxDB {answer.headers[_VERSION]}", _HINTS[Flavour.INFLUXDB2])
+        ]
+    try:
+        return victoriametrics_checks(ask(connection))
+    except Unreachable as error:
+        return [Check("version", State.SKIPPED, _bare(connection, error))]
+
+
+def version_check(flavour: Flavour, headers: Mapping[str, str]) -> Check:
+    """Whether its /ping says that it is the InfluxDB of the URL, in a version that we know."""
+    said = headers.get(_VERSION, "")
     found = re.match(r"v?(\d+)\.(\d+)", said)
-    if flavour is Flavour.VICTORIAMETRICS:
-        if found:
-            return Check("version", State.FAILED, f"InfluxDB {said}", _HINTS[Flavour.INFLUXDB2])
-        return Check("version", State.OK, "not InfluxDB: summaries are written, and not read by overhop")
     if not found:
         return Check("version", State.FAILED, "it is no InfluxDB", _HINTS[flavour])
     number = int(found[1]), int(found[2])
@@ -93,6 +102,25 @@ def version_check(connection: Connection, answer: Response) -> Check:
         return Check("version", State.OK, f"InfluxDB {said}")
     wanted = "2.x" if flavour is Flavour.INFLUXDB2 else "1.6 to 1.x"
     return Check("version", State.FAILED, f"InfluxDB {said}, not {wanted}", _HINTS[flavour])
+
+
+def victoriametrics_checks(found: VictoriaMetrics | int | None) -> list[Check]:
+    """What it said, as store.influxdb.victoriametrics.ask gives it."""
+    if found is None:
+        return [Check("version", State.FAILED, "it is no VictoriaMetrics", _HINTS[Flavour.VICTORIAMETRICS])]
+    if isinstance(found, int):
+        seen = f"it does not say what it is: /metrics is HTTP {found}"
+        return [
+            Check("version", State.WARNING, seen, "make sure that it is a VictoriaMetrics, or one's proxy")
+        ]
+    version = Check("version", State.OK, f"VictoriaMetrics {found.version}".rstrip())
+    if found.retention_s is None:
+        return [version]
+    seen = f"rows are kept {_days(found.retention_s)}"
+    if found.retention_s >= HOP_10S.retention_s:
+        return [version, Check("retention", State.OK, seen)]
+    advice = f"start it with -retentionPeriod={HOP_10S.retention_s // _DAY_S}d or more"
+    return [version, Check("retention", State.WARNING, seen, advice)]
 
 
 def clock_check(server_ns: int | None, began_ns: int, ended_ns: int) -> Check:
@@ -113,75 +141,64 @@ def clock_check(server_ns: int | None, began_ns: int, ended_ns: int) -> Check:
 def _inside(
     connection: Connection, node: str, clock: Callable[[], int], monotonic: Callable[[], float]
 ) -> Iterator[Check]:
-    """What wants a token."""
+    """What the token opens."""
+    is_read = connection.target.flavour is not Flavour.VICTORIAMETRICS
     try:
         writer = line_writer(connection.target, connection.secret, connection.ca_file)
-        known = {} if _is_blind(connection) else {bucket.name: bucket for bucket in buckets(connection)}
+    except StoreError as error:
+        yield Check("token", State.FAILED, _bare(connection, error))
+        return
+    try:
+        known = {bucket.name: bucket for bucket in buckets(connection)} if is_read else {}
+    except Refused as error:
+        if error.status in _NOT_IN:
+            yield Check("token", State.FAILED, _bare(connection, error))
+            return
+        known = {}  # it may write all the same
     except StoreError as error:
         yield Check("token", State.FAILED, _bare(connection, error))
         return
     yield Check("token", State.OK, "accepted" if connection.secret is not None else "none is asked for")
+    prober = Prober(connection, writer, node, clock, monotonic)
     try:
         for table in connection.target.tables:
-            yield _bucket_check(connection, writer, table, known, node, clock(), monotonic)
+            yield _bucket_check(prober, table, known.get(connection.target.bucket(table)))
     finally:
         writer.close()
-    if not _is_blind(connection):
+    if is_read:
         yield _schema_check(connection)
 
 
-def _is_blind(connection: Connection) -> bool:
-    return connection.target.flavour is Flavour.VICTORIAMETRICS
-
-
-def _bucket_check(
-    connection: Connection,
-    writer: LineWriter,
-    table: Table,
-    known: dict[str, Bucket],
-    node: str,
-    time_ns: int,
-    monotonic: Callable[[], float],
-) -> Check:
-    """A probe point written and read back, and taken away again."""
-    name = f"bucket {connection.target.bucket(table)}"
-    began_s = monotonic()
+def _bucket_check(prober: Prober, table: Table, bucket: Bucket | None) -> Check:
+    name = f"bucket {prober.connection.target.bucket(table)}"
     try:
-        writer.write(table, [f"{PROBE},node={tag_value(node)} ok=1i {time_ns}".encode()])
+        probe = prober.probe(table)
     except Refused as error:
         if error.status == HTTPStatus.NOT_FOUND:
-            return Check(
-                name, State.FAILED, "is missing, or the token may not see it", "run overhop store init"
-            )
-        return Check(name, State.FAILED, f"cannot be written: {_bare(connection, error)}")
+            return Check(name, State.FAILED, _MISSING, "run overhop store init")
+        return Check(name, State.FAILED, f"cannot be written: {_bare(prober.connection, error)}")
     except StoreError as error:
-        return Check(name, State.FAILED, f"cannot be written: {_bare(connection, error)}")
-    if _is_blind(connection):
-        return Check(name, State.OK, f"written in {_ms(monotonic() - began_s)}")
-    try:
-        statement = f'SELECT "ok" FROM "{PROBE}" WHERE time = {time_ns}'
-        [found] = connection.influxql(connection.target.bucket(table), [statement])
-    except Unreachable as error:
-        return Check(name, State.FAILED, f"cannot be read: {_bare(connection, error)}")
-    except Refused as error:
-        seen = f"written; it cannot be read with this token: {error.said}"
+        return Check(name, State.FAILED, f"cannot be written or read: {_bare(prober.connection, error)}")
+    if prober.connection.target.flavour is Flavour.VICTORIAMETRICS:
+        return Check(name, State.OK, f"written in {_ms(probe.took_s)}; overhop does not read there")
+    return probe_check(name, probe, table.retention_s, bucket)
+
+
+def probe_check(name: str, probe: Probe, wanted_s: int, bucket: Bucket | None) -> Check:
+    """What a point that was written tells of a bucket. `bucket`: None: the token may not see it."""
+    left = f"; the probe stays there: {probe.left}" if probe.left else ""
+    if probe.hidden:
+        seen = f"written in {_ms(probe.took_s)}; it cannot be read with this token: {probe.hidden}{left}"
         return Check(name, State.WARNING, seen, "good for agents; hops and trace need a token that reads")
-    took = _ms(monotonic() - began_s)
-    _take_away(connection, table, time_ns)
-    if not any(block.values for block in found):
-        return Check(name, State.FAILED, "a point was written and is not there", "look at the server's log")
-    return _retention_check(name, table, known.get(connection.target.bucket(table)), took)
-
-
-def _retention_check(name: str, table: Table, bucket: Bucket | None, took: str) -> Check:
-    seen = f"written and read back in {took}"
+    if not probe.is_read:
+        seen = f"a point was written and is not there{left}"
+        return Check(name, State.FAILED, seen, "look at the server's log")
+    seen = f"written and read back in {_ms(probe.took_s)}"
     if bucket is None:
-        return Check(name, State.OK, seen)
-    kept = "for ever" if not bucket.retention_s else f"{bucket.retention_s / _DAY_S:,.0f} days"
-    seen = f"{seen}, kept {kept}"
-    if bucket.retention_s and bucket.retention_s < table.retention_s:
-        wanted = f"{table.retention_s / _DAY_S:,.0f} days are meant: run overhop store init"
-        return Check(name, State.WARNING, seen, wanted)
+        return Check(name, State.OK, seen + left)
+    seen = f"{seen}, kept {_days(bucket.retention_s)}{left}"
+    if bucket.retention_s and bucket.retention_s < wanted_s:
+        return Check(name, State.WARNING, seen, f"{_days(wanted_s)} are meant: run overhop store init")
     return Check(name, State.OK, seen)
 
 
@@ -198,28 +215,17 @@ def _schema_check(connection: Connection) -> Check:
     return Check("schema", State.OK, f"version {version}")
 
 
-def _take_away(connection: Connection, table: Table, time_ns: int) -> None:
-    """What cannot be taken away goes with the retention."""
-    bucket = connection.target.bucket(table)
-    try:
-        if connection.target.flavour is Flavour.INFLUXDB1:
-            connection.influxql(bucket, [f'DELETE FROM "{PROBE}" WHERE time = {time_ns}'])
-            return
-        span = {"start": _rfc3339(time_ns), "stop": _rfc3339(time_ns + _SECOND_NS)}
-        body = json.dumps(span | {"predicate": f'_measurement="{PROBE}"'}).encode()
-        path = f"/api/v2/delete?org={connection.target.org}&bucket={bucket}"
-        connection.request("POST", path, body=body, headers={"content-type": "application/json"})
-    except StoreError:
-        return
-
-
 def _bare(connection: Connection, error: StoreError) -> str:
     """What it says, without whose it is: that stands above."""
     return str(error).removeprefix(f"store {connection.target}: ")
 
 
-def _rfc3339(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // _SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _days(seconds: int) -> str:
+    if not seconds:
+        return "for ever"
+    if seconds == _DAY_S:
+        return "1 day"
+    return f"{seconds / _DAY_S:,.{0 if seconds % _DAY_S == 0 else 1}f} days"
 
 
 def _ms(seconds: float) -> str:

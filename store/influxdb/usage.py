@@ -2,19 +2,20 @@
 """How much is in each bucket, and what more nodes would add (`overhop store usage`, docs/sizing.md)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 from store.errors import StoreError
-from store.influxdb.admin import buckets
-from store.influxdb.http import Connection
+from store.influxdb.admin import Bucket, buckets
+from store.influxdb.asking import advised
+from store.influxdb.http import Block, Connection, Refused, Unreachable
 from store.influxdb.influxql import quoted
+from store.influxdb.sizing import Projection, Used, project
 from store.influxdb.target import Flavour, measurement
 from store.schema import EVENT, HOP_SAMPLE, Table
 
-_DAY_S: Final = 86_400
 _DISK: Final = re.compile(r'^storage_shard_disk_size\{bucket="(\w+)".*\} (\S+)$', re.MULTILINE)
 _COUNTED: Final = {HOP_SAMPLE.name: "latency_ns", EVENT.name: "state"}
 """A field of every row; of summaries `count`."""
@@ -22,88 +23,75 @@ _COUNTED: Final = {HOP_SAMPLE.name: "latency_ns", EVENT.name: "state"}
 
 @dataclass(frozen=True, slots=True)
 class BucketUsage:
-    """One bucket. Rows of the last hour and day; `size_bytes`: None: the server does not say (yet)."""
+    """One bucket; embedded: one table."""
 
-    table: str
+    table: Table
     bucket: str
-    series: int | None
-    """None: nobody counts them (embedded store)."""
-    nodes: int
-    rows_hour: int
-    rows_day: int
-    size_bytes: int | None
-    rows: int
-    """All that are there."""
+    used: Used
+    kept_s: int
+    """How long rows are kept; where that is for ever, as long as the table says."""
 
     @property
-    def bytes_per_row(self) -> float | None:
-        """On disk, as far as it was compressed."""
-        return self.size_bytes / self.rows if self.size_bytes and self.rows else None
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """What a bucket holds when its retention is full, at the rate of the last hour."""
-
-    rows_per_day: float
-    rows: float
-    size_bytes: float | None
-    per_node_rows_per_day: float
-    """What one more node like these adds."""
-    per_node_bytes: float | None
-    per_node_series: float | None
+    def projection(self) -> Projection:
+        """What there will be."""
+        return project(self.table, self.used, self.kept_s)
 
 
 def usage(connection: Connection) -> list[BucketUsage]:
     """Of each bucket. Raises StoreError."""
     if connection.target.flavour is Flavour.VICTORIAMETRICS:
         raise StoreError(f"store {connection.target}: it is written only: ask its own page, /vmui")
-    sizes = _sizes(connection)
-    return [_usage(connection, table, sizes) for table in connection.target.tables]
+    known = {bucket.name: bucket for bucket in buckets(connection)}
+    sizes = _sizes(connection, known.values())
+    found = []
+    for table in connection.target.tables:
+        name = connection.target.bucket(table)
+        kept_s = known[name].retention_s if name in known else 0
+        try:
+            used = _used(connection, table, sizes.get(name) or None)
+        except Refused as error:
+            raise advised(error) from None
+        found.append(BucketUsage(table, name, used, kept_s or table.retention_s))
+    return found
 
 
-def projection(used: BucketUsage, retention_s: int) -> Projection:
-    """From what is there."""
-    per_day = used.rows_hour * 24.0
-    rows = per_day * retention_s / _DAY_S
-    each = used.bytes_per_row
-    nodes = max(used.nodes, 1)
-    size = None if each is None else rows * each
-    return Projection(
-        rows_per_day=per_day,
-        rows=rows,
-        size_bytes=size,
-        per_node_rows_per_day=per_day / nodes,
-        per_node_bytes=None if size is None else size / nodes,
-        per_node_series=None if used.series is None else used.series / nodes,
-    )
-
-
-def _usage(connection: Connection, table: Table, sizes: Mapping[str, int]) -> BucketUsage:
-    bucket, source = connection.target.bucket(table), quoted(measurement(connection.target, table))
-    field = quoted(_COUNTED.get(table.name, "count"))
-    counts = [f"SELECT count({field}) FROM {source}{when}" for when in _WHENS]
-    series, nodes, hour, day, everything = connection.influxql(
+def _used(connection: Connection, table: Table, size_bytes: int | None) -> Used:
+    bucket = connection.target.bucket(table)
+    source = quoted(measurement(connection.target, table))
+    count = f"SELECT count({quoted(_COUNTED.get(table.name, 'count'))}) FROM {source}"
+    series, nodes, hour, day = connection.influxql(
         bucket,
-        ["SHOW SERIES EXACT CARDINALITY", f'SHOW TAG VALUES FROM {source} WITH KEY = "node"', *counts],
+        [
+            # SHOW SERIES EXACT CARDINALITY of InfluxDB 1.6 counts a series once in each shard.
+            f'SELECT count(distinct("_seriesKey")) FROM {source}',
+            f'SHOW TAG VALUES FROM {source} WITH KEY = "node"',
+            f"{count} WHERE time > now() - 1h",
+            f"{count} WHERE time > now() - 1d",
+        ],
     )
-    total = sum(
-        row[0]
-        for block in series
-        if block.name == measurement(connection.target, table)
-        for row in block.values
-    )
-    present = sum(len(block.values) for block in nodes)
-    rows = [sum(row[1] for block in blocks for row in block.values) for blocks in (hour, day, everything)]
-    return BucketUsage(
-        table.name, bucket, total, present, rows[0], rows[1], sizes.get(bucket) or None, rows[2]
+    return Used(
+        series=_sum(series, 1),
+        nodes=sum(len(block.values) for block in nodes),
+        rows_hour=_sum(hour, 1),
+        rows_day=_sum(day, 1),
+        rows=_all_rows(connection, bucket, count),
+        size_bytes=size_bytes,
     )
 
 
-_WHENS: Final = (" WHERE time > now() - 1h", " WHERE time > now() - 1d", "")
+def _all_rows(connection: Connection, bucket: str, count: str) -> int | None:
+    """None: the server took too long, or refuses so large a question."""
+    try:
+        return _sum(connection.influxql(bucket, [count])[0], 1)
+    except (Refused, Unreachable):
+        return None
 
 
-def _sizes(connection: Connection) -> dict[str, int]:
+def _sum(blocks: Sequence[Block], column: int) -> int:
+    return sum(int(row[column]) for block in blocks for row in block.values)
+
+
+def _sizes(connection: Connection, known: Collection[Bucket]) -> dict[str, int]:
     """Bytes on disk by bucket, as far as the server tells."""
     found: dict[str, int] = {}
     if connection.target.flavour is Flavour.INFLUXDB1:
@@ -116,7 +104,7 @@ def _sizes(connection: Connection) -> dict[str, int]:
     answer = connection.request("GET", "/metrics")
     if answer.status != HTTPStatus.OK:
         return found
-    names = {bucket.id: bucket.name for bucket in buckets(connection)}
+    names = {bucket.id: bucket.name for bucket in known}
     for identifier, size in _DISK.findall(answer.data.decode(errors="replace")):
         if identifier in names:
             found[names[identifier]] = found.get(names[identifier], 0) + int(float(size))

@@ -18,6 +18,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         yield {"influxdb2": two, "influxdb1": one}
 
 
+@pytest.fixture(params=["influxdb2", "influxdb1"])
+def server(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
+    """One after the other."""
+    return servers[request.param]
+
+
 def directory(factory: pytest.TempPathFactory) -> Path:
     return factory.mktemp("server")
 

@@ -18,6 +18,12 @@ class Fake:
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path."""
     tokens: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """HOST:PORT."""
+        return self.url.removeprefix("http://")
 
 
 @contextmanager
@@ -32,7 +38,7 @@ def fake_server(answer: Callable[[str, str], Answer]) -> Iterator[Fake]:
             """Nothing."""
 
         def _serve(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", "0")))
+            fake.bodies.append(self.rfile.read(int(self.headers.get("content-length", "0"))))
             fake.asked.append((self.command, self.path))
             fake.tokens.append(self.headers.get("authorization", ""))
             status, headers, data = answer(self.command, self.path)

@@ -41,6 +41,14 @@ def test_configure_level_drops_what_is_below() -> None:
     assert stream.getvalue() == ""
 
 
+def test_configure_debug_drops_what_a_library_says_by_no_name() -> None:
+    stream = io.StringIO()
+    logs.configure("debug", stream=stream)
+    logging.getLogger().debug("Cannot parse error response to JSON: a token")
+    logging.getLogger("root.a").debug("said")
+    assert stream.getvalue().split(" ", 1)[1] == "level=debug logger=root.a msg=said\n"
+
+
 def test_configure_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="log level 'loud' is unknown, known: debug, info, warning, error"):
         logs.configure("loud")

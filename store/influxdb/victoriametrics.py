@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a VictoriaMetrics says of itself at /metrics: its version, and how long it keeps rows."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from store.influxdb.http import Connection
+
+_VERSION: Final = re.compile(r'^vm_app_version\{[^}]*short_version="([^"]*)"', re.MULTILINE)
+_RETENTION: Final = re.compile(
+    r'^flag\{name="retentionPeriod", value="(\d+(?:\.\d+)?)([hdwy]?)"', re.MULTILINE
+)
+_DAY_S: Final = 86_400
+_UNITS_S: Final = {"": 31 * _DAY_S, "h": 3600, "d": _DAY_S, "w": 7 * _DAY_S, "y": 365 * _DAY_S}
+"""Of -retentionPeriod (https://docs.victoriametrics.com/#retention); a number alone is months."""
+
+
+@dataclass(frozen=True, slots=True)
+class VictoriaMetrics:
+    """One that answered. `version`: empty if it does not say; `retention_s`: None if it does not say."""
+
+    version: str
+    retention_s: int | None
+
+
+def parse_metrics(text: str) -> VictoriaMetrics | None:
+    """None: it is no VictoriaMetrics."""
+    version, retention = _VERSION.search(text), _RETENTION.search(text)
+    if version is None:
+        return None
+    kept_s = None if retention is None else int(float(retention[1]) * _UNITS_S[retention[2]])
+    return VictoriaMetrics(version[1], kept_s)
+
+
+def ask(connection: Connection) -> VictoriaMetrics | int | None:
+    """None: it is no VictoriaMetrics; a number: HTTP's status, it tells nobody. Raises Unreachable."""
+    answer = connection.request("GET", "/metrics")
+    if answer.status != HTTPStatus.OK:
+        return answer.status
+    return parse_metrics(answer.data.decode(errors="replace"))

@@ -257,13 +257,6 @@ def test_quarters_are_the_same(trio: Trio, by: tuple[str, ...], step_s: int | No
             require_equal(expected, store.quarters(span, where, by, step_s))
 
 
-def test_series_count_is_that_of_the_index(trio: Trio) -> None:
-    span = Span(trio.noon_ns, trio.noon_ns + 7200 * S)
-    for where in (ANY, Where(kind="rx"), Where(node="n2", workload="host"), Where(node="nobody")):
-        expected = trio.embedded.series_count(span, where)
-        assert [store.series_count(span, where) for store in each(trio)] == [expected] * 2
-
-
 def test_questions_of_people_have_the_same_answers(trio: Trio) -> None:
     span = Span(trio.noon_ns, trio.noon_ns + 7200 * S)
     half = trio.noon_ns + 3600 * S

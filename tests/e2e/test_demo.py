@@ -6,91 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
-from overhop.lab import sweep
-from overhop.lab.ownership import DIRECTORY as LABS
+from tests.e2e.demo_process import ROOT, Demo, commands
 from tests.e2e.envoy import require_envoy
 from tests.kernel.leaks import wait_until
-from tests.require import require_commands, require_root
+from tests.require import require_commands
 
-ROOT = Path(__file__).parents[2]
 IDENTITIES_HOLD = {"first": 0, "second": 0, "taken": 0, "summed": 0, "sampled": 0}
 WAY = [("n1", "rx"), ("n1", "local"), ("n1", "tx"), ("n2", "rx"), ("n2", "local")]
 """Of a request through the mesh."""
 AGENTS_START_S = 120.0
-
-
-class Demo:
-    """`overhop demo` in a session of its own, with a directory for its files."""
-
-    started: ClassVar[list["Demo"]] = []
-
-    def __init__(self, files: Path, *arguments: str) -> None:
-        self.files = files
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "overhop", "demo", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(files)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.started.append(self)
-
-    def lab(self) -> str:
-        """Name of the lab; empty if there is none yet, or none any more."""
-        for claim in LABS.glob("oh*"):
-            try:
-                if claim.read_text().strip() == str(self.process.pid):
-                    return claim.name
-            except FileNotFoundError:
-                continue
-        return ""
-
-    def agents(self) -> list[int]:
-        """Pids of its agents."""
-        mark = f"{self.files}/overhop-demo-".encode()
-        return [pid for pid, command in commands() if mark in command and b"\0agent\0" in command]
-
-    def end(self) -> tuple[str, str]:
-        """Wait for its end: standard output and error."""
-        return self.process.communicate(timeout=200)
-
-    def left(self, lab: str) -> list[str]:
-        """What is still there of it; processes that ended but were not yet waited for are not."""
-        namespaces = [path.name for path in Path("/run/netns").glob(f"{lab}-*")] if lab else []
-        claims = [path.name for path in LABS.glob(lab)] if lab else []
-        files = [path.name for path in self.files.iterdir()]
-        mark = str(self.files).encode()
-        return [*namespaces, *claims, *files, *(str(pid) for pid, command in commands() if mark in command)]
-
-
-def commands() -> Iterator[tuple[int, bytes]]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                yield int(entry.name), (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Iterator[Path]:
-    require_root()
-    require_commands("ip", "bridge", "iptables", "ip6tables", "ethtool")
-    yield tmp_path
-    while Demo.started:
-        demo = Demo.started.pop()
-        if demo.process.returncode is None:  # the test failed before its end
-            demo.process.terminate()
-            demo.end()
-    sweep()
 
 
 @pytest.mark.parametrize(("cni", "encap"), [("vxlan", "vxlan"), ("vxlan6", "vxlan"), ("ipip", "ipip")])

@@ -11,6 +11,7 @@ import pytest
 from overhop import cli
 from overhop.config import SETTINGS, Listen
 from overhop.sources import ConfigError, Resolved, Source, logging_before, resolve
+from store.influxdb.target import Target
 
 NOWHERE = Path("/nonexistent/overhop.yaml")
 GUIDE = (Path(__file__).parents[3] / "docs" / "config.md").read_text()
@@ -296,6 +297,11 @@ def test_guide_example_is_complete_and_right(tmp_path: Path) -> None:
     assert {name for name, source in found.sources.items() if source.kind == "file"} == {
         each.name for each in SETTINGS
     }
+
+
+@pytest.mark.parametrize("line", GUIDE.split("```yaml\n")[2].split("```")[0].splitlines())
+def test_guide_stores_in_one_line_are_right(line: str, tmp_path: Path) -> None:
+    assert isinstance(resolved(line, tmp_path).config.store.url, Target)
 
 
 def test_guide_table_names_every_setting_with_option_variable_and_default() -> None:

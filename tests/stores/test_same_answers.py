@@ -108,7 +108,7 @@ def _series(seed: int) -> Iterator[Row]:
         "p50_ns": 10_000,
         "q12": 2,
         "q13": 1,
-        "hist": "qAIB",
+        "hist": "/QECCQE",
     }
     yield rx | {"dst_workload": HOSTILE, "context": "none", "retransmitted": 2}
     yield {

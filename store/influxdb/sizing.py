@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many series, rows and bytes a cluster makes, and what more of it would add (docs/sizing.md). Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from store.influxdb.lines import PART_BITS
-from store.schema import EVENT, HOP_SAMPLE, SUMMARIES, Table
+from store.schema import EVENT, HOP_SAMPLE, Table
 
 DAY_S: Final = 86_400
 MAX_SERIES: Final = 500
@@ -16,19 +16,18 @@ KEPT_PER_S: Final = 1_000
 """Hops that one node keeps in full (agent.hops.sampling), and TAILS of each series and 10 s besides."""
 TAILS: Final = 3
 TAILS_S: Final = 10
-STATES: Final = 10
-"""What an agent says of itself every REPEAT_S (docs/events.md), one series each."""
+STATES: Final = 11
+"""What an agent with a server says of itself every REPEAT_S (docs/events.md), one series each."""
 HAPPENINGS: Final = 4
 """Series of what happens and is over."""
 REPEAT_S: Final = 600
-BYTES_PER_ROW: Final[Mapping[str, float]] = {
-    "hop_10s": 100.0,
-    "hop_1m": 100.0,
-    "hop_10m": 100.0,
-    "hop_sample": 100.0,
-    "event": 20.0,
-}
-"""In InfluxDB 2.7 once it is compacted, as measured in docs/sizing.md."""
+SERIES_BYTES: Final = 7_000
+"""What a series of summaries takes in each shard in which it has rows: index entries of its fields."""
+SAMPLE_BYTES: Final = 140
+EVENT_BYTES: Final = 2
+"""Of a row, once it is compacted; states that repeat take next to nothing."""
+_SHARDS_S: Final = ((2 * DAY_S, 3_600), (180 * DAY_S, DAY_S))
+"""How long a shard is of a retention below that; else a week (InfluxDB 1 and 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Cluster:
     variants: float = 1.0
     """Series of one pair, kind and node: contexts (hops with and without one), services."""
     hops_per_s: float = 1_000.0
-    """Of one node."""
+    """Of one node, spread over its series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +107,33 @@ def series_of(table: Table, cluster: Cluster) -> int:
     return round(cluster.nodes * _series_of_node(cluster))
 
 
-def estimate(table: Table, cluster: Cluster, kept_s: int | None = None) -> Estimate:
-    """Of one table; `kept_s`: if it is not as long as the table says."""
+def estimate(table: Table, cluster: Cluster) -> Estimate:
+    """Of one table when its retention is full."""
+    series = series_of(table, cluster)
     per_s = cluster.nodes * _rows_per_s(table, cluster)
-    rows = per_s * (table.retention_s if kept_s is None else kept_s)
-    return Estimate(series_of(table, cluster), per_s, rows, rows * BYTES_PER_ROW[table.name])
+    rows = per_s * table.retention_s
+    hops = cluster.nodes * cluster.hops_per_s / per_s if per_s and table.interval_s else 0.0
+    size = size_bytes(table, table.retention_s, series, rows, hops)
+    return Estimate(series, per_s, rows, size)
+
+
+def size_bytes(table: Table, kept_s: int, series: int, rows: float, hops: float) -> float:
+    """Of so many rows in full shards; `hops`: of one row of summaries."""
+    if table is HOP_SAMPLE:
+        return rows * SAMPLE_BYTES
+    if table is EVENT:
+        return rows * EVENT_BYTES
+    return series * SERIES_BYTES * kept_s / shard_s(kept_s) + rows * summary_bytes(hops)
+
+
+def summary_bytes(hops: float) -> float:
+    """Of a row of summaries: its histogram grows with the hops that it sums up (docs/sizing.md)."""
+    return float(26 * max(hops, 1.0) ** 0.31)
+
+
+def shard_s(kept_s: int) -> int:
+    """How long a shard is."""
+    return next((length_s for below_s, length_s in _SHARDS_S if kept_s < below_s), 7 * DAY_S)
 
 
 def rows_per_interval(series: float) -> float:
@@ -123,26 +144,35 @@ def rows_per_interval(series: float) -> float:
 def project(table: Table, used: Used, kept_s: int) -> Projection:
     """From what is there: the last day, or 24 times the last hour if that is more."""
     per_day = max(float(used.rows_day), used.rows_hour * 24.0)
-    each = used.bytes_per_row
-    days = kept_s / DAY_S
-    size = None if each is None else per_day * days * each
-    nodes = max(used.nodes, 1)
-    more_pairs_per_day = _of_more_pairs(table, per_day / nodes) * nodes
+    days, nodes = kept_s / DAY_S, max(used.nodes, 1)
+    size = _full_bytes(table, used, per_day, kept_s)
+    each = None if size is None or not per_day else size / (per_day * days)
+    more_per_day = _of_more_pairs(table, per_day / nodes) * nodes
+    series = None if used.series is None else round(used.series / nodes)
     return Projection(
         rows_per_day=per_day,
         rows=per_day * days,
         size_bytes=size,
-        node=Growth(
-            None if used.series is None else round(used.series / nodes),
-            per_day / nodes,
-            None if size is None else size / nodes,
-        ),
+        node=Growth(series, per_day / nodes, None if size is None else size / nodes),
         pairs=Growth(
-            used.series if table in SUMMARIES or used.series is None else 0,
-            more_pairs_per_day,
-            None if each is None else more_pairs_per_day * days * each,
+            used.series if table.interval_s or used.series is None else 0,
+            more_per_day,
+            more_per_day * days * each if each is not None else None,
         ),
     )
+
+
+def _full_bytes(table: Table, used: Used, per_day: float, kept_s: int) -> float | None:
+    """At what a row takes now; until the first shard is full, its series' share is taken apart."""
+    each = used.bytes_per_row
+    if each is None or used.rows is None or used.size_bytes is None:
+        return None
+    rows, shards = per_day * kept_s / DAY_S, kept_s / shard_s(kept_s)
+    if used.series is None or not table.interval_s or used.rows >= rows / shards:
+        return rows * each
+    of_series = used.series * SERIES_BYTES
+    of_row = max((used.size_bytes - of_series) / used.rows, summary_bytes(1.0))
+    return of_series * shards + rows * of_row
 
 
 def together(growths: Sequence[Growth]) -> Growth:

@@ -236,7 +236,8 @@ def test_series_of_samples_and_events_are_those_of_the_formula(server: Server) -
             "shadowed",
             "store",
             "row times",
-            "writer",
+            "store clock",
+            "forwarder",
         ),
         *("gap", "lost", "clock", "events"),
     )
@@ -258,4 +259,4 @@ def test_series_of_samples_and_events_are_those_of_the_formula(server: Server) -
         found = series(connection)
     cluster = Cluster(nodes=3, workloads=1, calls=0, spread=1)
     assert found["hop_sample"] == series_of(HOP_SAMPLE, cluster) == 192
-    assert found["event"] == series_of(EVENT, cluster) == 42
+    assert found["event"] == series_of(EVENT, cluster) == 45

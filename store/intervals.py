@@ -66,11 +66,20 @@ class Covered:
         return np.asarray((at >= 0) & (times <= self._until[np.maximum(at, 0)]))
 
     def gaps(self, span: Span, least_s: float) -> list[Span]:
-        """What of the span lies outside, in order; nothing shorter than `least_s`, where no middle can be."""
+        """What of the span lies outside, in order; between two intervals nothing shorter than `least_s`.
+
+        There no middle can be, but at an end of the span one can: an agent may have run for a second only.
+        """
         borders = np.stack([self._from, self._until], axis=1).reshape(-1).clip(span.since_ns, span.until_ns)
         edges = [span.since_ns, *borders.tolist(), span.until_ns]
         pairs = zip(edges[0::2], edges[1::2], strict=True)
-        return [Span(since, until) for since, until in pairs if until - since > max(0.0, least_s * _S_NS)]
+        found = [Span(since, until) for since, until in pairs if since < until]
+        return [gap for gap in found if _is_worth_a_look(gap, span, least_s)]
+
+
+def _is_worth_a_look(gap: Span, span: Span, least_s: float) -> bool:
+    is_long = gap.until_ns - gap.since_ns > least_s * _S_NS
+    return is_long or gap.since_ns == span.since_ns or gap.until_ns == span.until_ns
 
 
 def middles(times: Times, interval_s: int, starts: Times) -> Times:

@@ -189,7 +189,7 @@ def test_agents_of_one_store_have_one_writer(stage: Stage, tmp_path: Path, store
         until(lambda: output_of(first)["store"]["writer"]["pid"], bool, TIMEOUT_S)
         until((store / "writer.lock").exists, bool, TIMEOUT_S)
         with agent_on(stage.n2, two, store, "n2") as second:
-            second.await_line("another writer works on the store", TIMEOUT_S)
+            second.await_line("another process works instead of the store's writer", TIMEOUT_S)
             assert output_of(second)["store"]["writer"] == {"pid": 0, "elsewhere": True, "deaths": 0}
             stage.client.http(stage.server, requests=50).require_ok()
             second.terminate()

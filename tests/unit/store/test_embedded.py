@@ -345,6 +345,12 @@ def test_summaries_of_a_short_span_are_of_10_s(town: Town) -> None:
     assert counted(town, 0, 600) == [(10, 1), (60, 2)]
 
 
+def test_summaries_of_one_second_are_the_rows_of_that_second(town: Town) -> None:
+    write_flush(town, 10, hop_10s=1)
+    write_flush(town, 13, hop_10s=2)
+    assert counted(town, 12.5, 13.5) == [(13, 2)]
+
+
 @pytest.mark.parametrize("is_finer_first", [True, False])
 def test_summaries_of_an_hour_are_of_1_min_and_the_last_seconds_of_10_s(
     town: Town, form: str, is_finer_first: bool

@@ -73,6 +73,13 @@ def test_gaps_are_what_is_not_covered_within_the_span() -> None:
     assert covered.gaps(Span(32 * S, 36 * S), 0) == []
 
 
+def test_gaps_at_the_ends_of_a_span_are_looked_at_however_short() -> None:
+    covered = Covered()
+    assert covered.gaps(Span(10 * S, 12 * S), 15) == [Span(10 * S, 12 * S)]
+    covered.add(ns(11, 30), ns(20, 40))
+    assert covered.gaps(Span(10 * S, 41 * S), 15) == [Span(10 * S, 11 * S), Span(40 * S, 41 * S)]
+
+
 def test_fewer_spans_are_joined_where_they_are_closest() -> None:
     spans = [Span(1, 2), Span(50, 51), Span(53, 60), Span(100, 101)]
     assert fewer(spans, 4) == spans

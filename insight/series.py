@@ -60,11 +60,11 @@ class Found:
 
 
 def stored_series(store: Store, span: Span, where: Where) -> Found:
-    """All hops of the span, from summaries. Raises StoreError.
+    """All hops of the span, from summaries: coarse rows, and fine ones at its ends. Raises StoreError.
 
-    Rows say when they were written: at the beginning of the span up to one interval of earlier hops counts.
+    Rows say when they were written: at the beginning of the span up to 10 s of earlier hops count.
     """
-    columns = store.summaries(span, where, columns=_SUMMARY_COLUMNS)
+    columns = store.summaries(span, where, columns=_SUMMARY_COLUMNS, points=1)
     if not len(columns["time"]):
         return Found(())
     found = sorted(_from_summaries(columns, span.until_ns), key=_most_hops_first)

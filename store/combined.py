@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store.conditions import Condition, only
-from store.intervals import Covered, Times, begins, fewer, middles, tables_for
+from store.intervals import Covered, Times, begins, fewer, middles
 from store.query import Span
 from store.schema import EVENT, SUMMARIES, Table
 
@@ -20,6 +20,7 @@ NodeSpans = Mapping[str, Sequence[Span]]
 
 _MOST_SPANS: Final = 16
 """Of one node and table; further ones are read with what lies between them."""
+_SHORTEST_NS: Final = min(table.interval_s for table in SUMMARIES) * 1_000_000_000
 _LONGEST_NS: Final = max(table.interval_s for table in SUMMARIES) * 1_000_000_000
 
 
@@ -54,23 +55,44 @@ class _Node:
     covered: Covered
 
 
-def combined(source: NodeRows, wanted: Wanted, span: Span) -> Iterator[Rows]:
-    """Rows of the coarsest table, and finer ones for what it leaves out; `wanted` has the time and no span.
+def combined(source: NodeRows, wanted: Wanted, span: Span, tables: Sequence[Table]) -> Iterator[Rows]:
+    """Rows of the first table, and rows of the next ones, finer, for what it leaves out.
 
-    The coarsest is read first: what is written meanwhile is found in a finer one, and nothing falls between.
+    The coarsest is read first: what is written meanwhile is in a finer one, and nothing falls between. Rows
+    that sum up more than 10 s before the span wait until the end: they count where no finer ones do. `wanted`
+    has the time and no span.
     """
     starts = _starts(source, span)
     nodes = {name: _Node(starts.get(name, np.zeros(0, np.int64)), Covered()) for name in source.nodes}
-    for table in tables_for(span):
+    early: list[list[tuple[str, Rows]]] = []
+    for table in tables:
         found: list[tuple[str, Times]] = []
+        early.append([])
         for name, rows in source.read(replace(wanted, table=table), _left_out(nodes, table, span)):
             node, times = nodes[name], _times(rows)
             is_new = ~node.covered.has(middles(times, table.interval_s, node.starts))
-            found.append((name, times[is_new]))
-            yield {column: values[is_new] for column, values in rows.items()}
+            is_early = begins(times, table.interval_s, node.starts) < span.since_ns - _SHORTEST_NS
+            early[-1].append((name, _only(rows, is_new & is_early)))
+            found.append((name, times[is_new & ~is_early]))
+            yield _only(rows, is_new & ~is_early)
         for name, times in found:
             node = nodes[name]
             node.covered.add(begins(times, table.interval_s, node.starts), times)
+    for waiting in reversed(early):
+        yield from _still_new(waiting, nodes, span)
+
+
+def _still_new(waiting: Sequence[tuple[str, Rows]], nodes: Mapping[str, _Node], span: Span) -> Iterator[Rows]:
+    """Rows of one table that began before the span, where nothing else sums up what of them lies in it."""
+    for name, rows in waiting:
+        yield _only(rows, ~nodes[name].covered.has((_times(rows) + span.since_ns) // 2))
+    for name, rows in waiting:
+        times = _times(rows)
+        nodes[name].covered.add(np.full(len(times), span.since_ns), times)
+
+
+def _only(rows: Rows, chosen: npt.NDArray[np.bool_]) -> Rows:
+    return {column: values[chosen] for column, values in rows.items()}
 
 
 def _left_out(nodes: Mapping[str, _Node], table: Table, span: Span) -> NodeSpans:

@@ -13,7 +13,7 @@ from store.conditions import Condition, of_hops, of_trace, only, within
 from store.intervals import tables_for
 from store.layout import Entry, check_store
 from store.quarters import Steps, summed_names
-from store.query import Columns, Span, StoreError, TraceId, Where
+from store.query import POINTS, Columns, Span, StoreError, TraceId, Where
 from store.reading import LOOKS, RowReader, in_order, joined_rows
 from store.schema import EVENT, HOP_SAMPLE, Table
 from store.schema import table as table_of
@@ -51,20 +51,21 @@ class EmbeddedStore:
         where: Where,
         table: str | None = None,
         columns: Sequence[str] | None = None,
+        points: int = POINTS,
     ) -> Columns:
         """Summary rows in order of time; `columns`: only these.
 
-        Without `table`: rows of the coarsest that gives 60 points (else of the finest), and where a node has
-        none of them, above all for the last minutes, rows of finer tables: each hop is counted once.
+        Without `table`: rows of the coarsest that gives so many points (else of the finest), and where a node
+        has none of them, above all for the last minutes, rows of finer tables: each hop is counted once.
         """
-        which = _named(table) if table else tables_for(span)[0]
-        chosen = _names(columns, which)
-        wanted = Wanted(which, [*dict.fromkeys([*chosen, "time"])], of_hops(where))
+        tables = [_named(table)] if table else tables_for(span, points)
+        chosen = _names(columns, tables[0])
+        wanted = Wanted(tables[0], [*dict.fromkeys([*chosen, "time"])], of_hops(where))
         if table:
             rows = self._ordered(replace(wanted, conditions=[*wanted.conditions, *within(span)]), where.node)
         else:
-            source = _Directories(self._reader, span, where.node)
-            rows = in_order(joined_rows(wanted, [*combined(source, wanted, span)]))
+            source = _Directories(self._reader, tables, where.node)
+            rows = in_order(joined_rows(wanted, [*combined(source, wanted, span, tables)]))
         return {name: rows[name] for name in chosen}
 
     def samples(
@@ -158,9 +159,9 @@ class EmbeddedStore:
 class _Directories:
     """NodeRows: a node is known by the name of its directories."""
 
-    def __init__(self, reader: RowReader, span: Span, node: str | None) -> None:
+    def __init__(self, reader: RowReader, tables: Sequence[Table], node: str | None) -> None:
         self._reader = reader
-        paths = [path for one in tables_for(span) for path in reader.directories(one, node)]
+        paths = [path for one in tables for path in reader.directories(one, node)]
         self.nodes: Sequence[str] = sorted({path.name for path in paths})
 
     def read(self, wanted: Wanted, spans: NodeSpans) -> Iterator[tuple[str, Rows]]:

@@ -13,20 +13,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from store.query import Span
+from store.query import POINTS, Span
 from store.schema import SUMMARIES, Table
 
 Times = npt.NDArray[np.int64]
 
-POINTS: Final = 60
 _S_NS: Final = 1_000_000_000
 
 
-def tables_for(span: Span) -> list[Table]:
-    """The coarsest table that gives 60 points over the span (else the finest), then the finer ones."""
+def tables_for(span: Span, points: int = POINTS) -> list[Table]:
+    """The coarsest table that gives so many points over the span (else the finest), then the finer ones."""
     length_ns = span.until_ns - span.since_ns
     finest_first = sorted(SUMMARIES, key=lambda table: table.interval_s)
-    fitting = [table for table in finest_first if length_ns >= POINTS * table.interval_s * _S_NS]
+    fitting = [table for table in finest_first if length_ns >= points * table.interval_s * _S_NS]
     return (fitting or finest_first[:1])[::-1]
 
 

@@ -3,17 +3,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from store.errors import StoreError
 
-__all__ = ["Columns", "Span", "Store", "StoreError", "TraceId", "Where"]
+__all__ = ["POINTS", "Columns", "Span", "Store", "StoreError", "TraceId", "Where"]
 
 Columns = Mapping[str, npt.NDArray[np.generic]]
 """Columns of store.schema by name, of equal length; text as object arrays of str."""
+
+POINTS: Final = 60
+"""A question over time gets rows of the coarsest table that gives so many in the span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,13 @@ class Store(Protocol):
         where: Where,
         table: str | None = None,
         columns: Sequence[str] | None = None,
+        points: int = POINTS,
     ) -> Columns:
         """Summary rows in order of time; `columns`: only these.
 
-        `table` is one of store.schema. Without it: rows of the coarsest that gives 60 points, and of finer
-        ones where a node has none of them: each hop is counted once, and the last seconds are there.
+        `table` is one of store.schema. Without it: rows of the coarsest that gives so many points, and finer
+        ones where a node has none of them, or where one began more than 10 s before the span: each hop is
+        counted once, and the last seconds are there.
         """
         ...
 

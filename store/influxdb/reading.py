@@ -19,7 +19,7 @@ from store.influxdb.tags import tag_text
 from store.influxdb.target import Flavour
 from store.intervals import tables_for
 from store.quarters import Steps, names_with_histogram, sums_of_parts
-from store.query import Columns, Span, StoreError, TraceId, Where
+from store.query import POINTS, Columns, Span, StoreError, TraceId, Where
 from store.reading import in_order, joined_rows
 from store.schema import EVENT, HOP_SAMPLE, Table
 from store.schema import table as table_of
@@ -50,16 +50,17 @@ class InfluxStore:
         where: Where,
         table: str | None = None,
         columns: Sequence[str] | None = None,
+        points: int = POINTS,
     ) -> Columns:
         """Summary rows in order of time; `columns`: only these. Without `table` as store.query.Store says."""
-        which = _named(table) if table else tables_for(span)[0]
-        chosen = _names(columns, which)
-        wanted = Wanted(which, [*dict.fromkeys([*chosen, "time"])], of_hops(where))
+        tables = [_named(table)] if table else tables_for(span, points)
+        chosen = _names(columns, tables[0])
+        wanted = Wanted(tables[0], [*dict.fromkeys([*chosen, "time"])], of_hops(where))
         if table:
             rows = self._asking.rows(replace(wanted, conditions=[*wanted.conditions, *within(span)]))
         else:
-            nodes = [where.node] if where.node is not None else self._nodes(span)
-            parts = combined(NodesAsked(self._asking, nodes), wanted, span)
+            nodes = [where.node] if where.node is not None else self._nodes(span, tables)
+            parts = combined(NodesAsked(self._asking, nodes), wanted, span, tables)
             rows = joined_rows(wanted, [*parts])
         rows = in_order(rows)
         return {name: rows[name] for name in chosen}
@@ -141,10 +142,10 @@ class InfluxStore:
         """Let go of the sockets."""
         self._connection.close()
 
-    def _nodes(self, span: Span) -> list[str]:
+    def _nodes(self, span: Span, tables: Sequence[Table]) -> list[str]:
         """Nodes that may have rows of the span: a server looks at its days or weeks as a whole."""
         found: set[str] = set()
-        for table in tables_for(span):
+        for table in tables:
             start = f'SHOW TAG VALUES FROM {self._asking.source(table)} WITH KEY = "node"'
             [blocks] = self._asking.ask(table, start + condition_of(table, within(span)))
             found |= {tag_text(value) for block in blocks for _, value in block.values}

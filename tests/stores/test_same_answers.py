@@ -183,17 +183,16 @@ def test_summaries_of_one_table_are_the_same(trio: Trio, table: str, where: Wher
 
 
 @pytest.mark.parametrize("where", WHERES, ids=str)
-@pytest.mark.parametrize(
-    "span_s", [(-100, 300), (2900, 3400), (3000, 7201), (-36_000, 7201), (0, 3600), (5000, 9000)]
-)
+@pytest.mark.parametrize("span_s", SPANS_S)
+@pytest.mark.parametrize("points", [60, 1])
 def test_summaries_of_all_tables_together_are_the_same(
-    trio: Trio, where: Where, span_s: tuple[int, int]
+    trio: Trio, where: Where, span_s: tuple[int, int], points: int
 ) -> None:
     span = Span(trio.noon_ns + span_s[0] * S, trio.noon_ns + span_s[1] * S)
     columns = ("node", *SERIES, "time", "count", "retransmitted", "max_ns", "hist")
-    expected = trio.embedded.summaries(span, where, columns=columns)
+    expected = trio.embedded.summaries(span, where, columns=columns, points=points)
     for store in each(trio):
-        require_equal(expected, store.summaries(span, where, columns=columns))
+        require_equal(expected, store.summaries(span, where, columns=columns, points=points))
 
 
 def test_summaries_of_chosen_columns_have_no_others_and_every_row(trio: Trio) -> None:

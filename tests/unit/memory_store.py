@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from store.quarters import Steps, summed_names, sums_of
-from store.query import Columns, Span, TraceId, Where
+from store.query import POINTS, Columns, Span, TraceId, Where
 from store.schema import EVENT, HOP_1M, HOP_SAMPLE, TEXT, Table, table
 
 Row = Mapping[str, int | str]
@@ -92,9 +92,14 @@ class MemoryStore:
         return cls({"hop_sample": list(samples)})
 
     def summaries(
-        self, span: Span, where: Where, table: str | None = None, columns: Sequence[str] | None = None
+        self,
+        span: Span,
+        where: Where,
+        table: str | None = None,
+        columns: Sequence[str] | None = None,
+        points: int = POINTS,  # noqa: ARG002  # as the protocol has it
     ) -> Columns:
-        """Without `table`: of HOP_1M."""
+        """Without `table`: of HOP_1M, whatever `points`."""
         name = table or HOP_1M.name
         return _columns(name, [row for row in self._of(name, span) if _fits(row, where)], columns)
 

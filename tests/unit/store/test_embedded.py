@@ -396,6 +396,37 @@ def test_summaries_of_a_day_are_of_all_three_tables(town: Town) -> None:
     assert counted(town, -86_000, 700) == [(600, 60), (660, 6), (670, 1)]
 
 
+def test_summaries_begin_with_finer_rows_where_a_coarse_one_is_of_before(town: Town) -> None:
+    for second in range(10, 601, 10):
+        tables = {"hop_10s": 1} | ({"hop_1m": 6} if second % 60 == 0 else {})
+        write_flush(town, second, "n1", **tables)
+    minutes = [(second, 6) for second in range(180, 601, 60)]
+    assert counted(town, 95, 95 + 3600) == [(100, 1), (110, 1), (120, 1), *minutes]
+    assert counted(town, 69, 69 + 3600) == [(120, 6), *minutes], "less than 10 s of before"
+
+
+def test_summaries_begin_with_a_coarse_row_of_before_where_no_finer_one_is(town: Town) -> None:
+    write_flush(town, 600, hop_10m=60)
+    write_flush(town, 1200, hop_1m=6, hop_10m=59)
+    assert counted(town, 300, 40_000) == [(600, 60), (1200, 59)]
+    write_flush(town, 600, "n2", hop_10m=60, hop_1m=6)
+    assert counted(town, 580, 40_000, Where(node="n2")) == [(600, 6)]
+
+
+def test_summaries_of_one_point_are_few(town: Town) -> None:
+    for second in range(10, 1801, 10):
+        tables = {"hop_10s": 1} | ({"hop_1m": 6} if second % 60 == 0 else {})
+        tables |= {"hop_10m": 60} if second % 600 == 0 else {}
+        write_flush(town, second, "n1", **tables)
+    store = EmbeddedStore(town.path)
+    span = Span(NOON + 470 * S, NOON + 1271 * S)
+    found = store.summaries(span, ANY, columns=("time", "count"), points=1)
+    store.close()
+    seconds = [(int(each) - NOON) // S for each in found["time"]]
+    assert seconds == [470, 480, 540, 600, 1200, 1260, 1270]
+    assert int(found["count"].sum()) == 81
+
+
 def test_summaries_of_one_table_are_its_rows(town: Town) -> None:
     write_flush(town, 60, hop_10s=1, hop_1m=6)
     store = EmbeddedStore(town.path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the whole cluster is at one moment: objects of the Kubernetes API and what nodes say of themselves. Pure data.
+"""What the whole cluster is at one moment: objects of the Kubernetes API, and what nodes say. Pure data.
 
 Fields are those that planning, naming and the search for NAT drift need; nothing else of an object is kept.
 """
@@ -33,7 +33,7 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that was given a node. `workload`: what owns it in the end, a Deployment and not its ReplicaSet."""
+    """A pod that was given a node. `workload`: what owns it in the end, a Deployment, no ReplicaSet."""
 
     uid: str
     namespace: str
@@ -103,7 +103,7 @@ class EndpointPort:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSlice:
-    """Back ends of a service, some of them: a service may have several slices, for each family at least one."""
+    """Some of the back ends of a service: it may have several slices, at least one of each family."""
 
     namespace: str
     name: str
@@ -116,7 +116,7 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A tunnel device of a node. `kind`: vxlan, geneve, ipip, gre; `number`: its VNI; `port`: its UDP port."""
+    """A tunnel device of a node. `kind`: vxlan, geneve, ipip, gre; `number`: VNI; `port`: UDP port."""
 
     name: str
     kind: str

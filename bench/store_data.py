@@ -71,8 +71,7 @@ class Node:
         series = self._random.integers(0, self._shape.series, rows)
         latency = self._median_ns[series] * self._random.lognormal(0, 0.5, rows)
         latency_ns = np.minimum(latency, 2e9).astype(np.uint32)
-        self._appender.append(self._samples(series, latency_ns))
-        self._hops += rows
+        self._appender.append(self.samples(series, latency_ns))
         for table in SUMMARIES:
             sums = self._counts[table.name]
             sums.add(series, latency_ns)
@@ -85,17 +84,20 @@ class Node:
         """End the segments."""
         self._appender.close()
 
-    def _samples(self, series: Ints, latency_ns: npt.NDArray[np.uint32]) -> Batch:
+    def samples(self, series: Ints, latency_ns: npt.NDArray[np.uint32]) -> Batch:
+        """Hops of the STEP_S seconds before the clock, as rows."""
         rows = len(series)
+        first = self._hops
+        self._hops += rows
         at_ns = self.now_ns - np.sort(self._random.integers(0, STEP_S * _S_NS, rows))[::-1]
-        trace = _mixed(np.arange(self._hops, self._hops + rows, dtype=np.uint64) // np.uint64(2))
+        hi, lo = trace_halves(np.arange(first, first + rows, dtype=np.uint64))
         client = self._random.integers(0, 250, rows).astype(np.uint64)
         given: dict[str, Numbers | Labels] = {
             "at_ns": at_ns,
             "mono_ns": (at_ns - at_ns.min()).astype(np.uint64),
             "latency_ns": latency_ns,
-            "trace_hi": _mixed(trace),
-            "trace_lo": trace,
+            "trace_hi": hi,
+            "trace_lo": lo,
             "span": self._random.integers(1, 1 << 63, rows, dtype=np.uint64),
             "src_lo": np.uint64(0xFFFF0AF40000) + client,
             "dst_lo": np.uint64(0xFFFF0AF40100) + series.astype(np.uint64),
@@ -168,6 +170,12 @@ def _filled(table: Table, given: Mapping[str, Numbers | Labels], rows: int) -> d
         empty = Labels.same("", rows) if column.dtype == TEXT else np.zeros(rows, column.dtype)
         columns[column.name] = given.get(column.name, empty)
     return columns
+
+
+def trace_halves(hops: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Upper and lower 64 bits of the trace of each hop, by their numbers: two hops have the same."""
+    low = _mixed(hops // np.uint64(2))
+    return _mixed(low), low
 
 
 def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -239,7 +239,7 @@ def measure(server: Server, directory: Path, nodes: int, tell: Callable[[str], N
     since = ("--since", f"{MINUTES + 1}m")
     asked = {}
     for name, question in {
-        "one node": ("hops", *since, "--node", "n7"),
+        "one node": ("hops", *since, "--node", "n1"),
         "one workload": ("hops", *since, "--workload", "workload-7"),
         "everything": ("hops", *since),
         "slowest samples": ("hops", *since, "--min-latency", "100"),

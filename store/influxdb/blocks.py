@@ -33,10 +33,10 @@ def rows_of(table: Table, columns: Sequence[str], block: Block) -> Rows:
 
     Raises StoreError: something is not what we write.
     """
-    found: Mapping[str, Sequence[Any]] = dict(
-        zip(block.columns, zip(*block.values, strict=True), strict=True) if block.values else ()
-    )
     try:
+        found: Mapping[str, Sequence[Any]] = dict(
+            zip(block.columns, zip(*block.values, strict=True), strict=True) if block.values else ()
+        )
         return {name: _column(table, name, found.get(_field(name), ())) for name in columns}
     except (TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"{table.name}: the server has a field that is not ours: {error}") from None

@@ -29,6 +29,7 @@ BAD_INPUT = {
     "unsupported version, newer schema": "another_version or newer_schema",
     "clock off by an hour": "hour_behind or clocks_are_an_hour_apart or clock_check",
     "a point that the server rejects": "row_aside or bad_rows_aside or good_rows or refuses_everything",
+    "an answer cut off, silent, or not InfluxDB's": "answer_that_is or falls_silent",
 }
 """What goes wrong, and the tests that show it."""
 _PASSED = re.compile(r"(\d+) passed")

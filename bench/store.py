@@ -4,7 +4,7 @@
 A day of 10 min rows, then an hour with everything: a million hops, each kept in full, and summaries of three
 resolutions. The embedded store is filled by appender and compactor; servers get the same rows, out of it.
 Questions are whole processes (`overhop hops --since ...`), so that Python and its imports count. Servers
-compact before they are weighed.
+compact before they are weighed and asked: a million hops in a minute keep them busy for another.
 """
 
 import argparse
@@ -142,11 +142,11 @@ def measure_server(server: Server, source: Path, hops: int, tell: Callable[[str]
     rows_per_s = timed.rows / timed.seconds
     if server.name == "victoriametrics":
         return Result(rows_per_s)
+    tell("compacting")
+    size = _settled(server.directory)
     tell("asking")
     place = [server.target, *(["--store-token-file", str(server.token_file)] if server.token else [])]
     hour_s, day_s = _ask("1h", place), _ask("24h", place)
-    tell("compacting")
-    size = _settled(server.directory)
     return Result(rows_per_s, size / hops * 1e6, hour_s, day_s)
 
 

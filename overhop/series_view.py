@@ -2,7 +2,8 @@
 """What `overhop hops` shows of a store, for people and as plain data. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from rich.console import Group, RenderableType
 
@@ -13,6 +14,10 @@ from insight.trace import End
 from overhop.hops_view import HopRow, Sort, arranged, plain, table_of
 from overhop.text import counted, listed
 from store.query import Span
+
+_ROW = tuple(each.name for each in fields(HopRow))
+_of_row = attrgetter(*_ROW)
+"""Without the copies of copies that dataclasses.asdict makes: 50 ms for a thousand rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def as_json(view: StoredView) -> dict[str, object]:
         "until": time_text(view.span.until_ns),
         "hops": view.hops,
         "series": view.series,
-        "rows": [asdict(row) for row in view.rows],
+        "rows": [dict(zip(_ROW, _of_row(row), strict=True)) for row in view.rows],
         "min_latency_us": view.min_latency_us,
         "samples_cut": view.is_cut,
         "ahead_s": dict(view.ahead_s),

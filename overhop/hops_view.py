@@ -3,13 +3,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal
 
 from overhop.text import columns_of, listed, microseconds, printable, shortened
+
+if TYPE_CHECKING:  # 40 ms that JSON does without
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 WIDE_COLUMNS = 100
 """From this width on, source and destination have a column each, and further columns what room there is."""
@@ -72,7 +73,7 @@ class HopsView:
         return hops / self.interval_s if self.interval_s > 0 else 0.0
 
 
-def render(view: HopsView, width: int, most_rows: int | None = None) -> RenderableType:
+def render(view: HopsView, width: int, most_rows: int | None = None) -> "RenderableType":
     """The view in at most `width` columns; `most_rows` is what the terminal has room for."""
     rows = view.rows
     shown = rows if most_rows is None else rows[:most_rows]
@@ -85,6 +86,8 @@ def render(view: HopsView, width: int, most_rows: int | None = None) -> Renderab
     if view.lost:
         counted = listed([f"{name} {count:,}" for name, count in view.lost.items()], most=4)
         parts.append(plain(f"lost since start: {counted}", width, "yellow"))
+    from rich.console import Group
+
     return Group(*parts)
 
 
@@ -107,17 +110,19 @@ def headline(view: HopsView) -> str:
     )
 
 
-def table_of(rows: Sequence[HopRow], width: int) -> Table:
+def table_of(rows: Sequence[HopRow], width: int) -> "Table":
     """The rows in their order, in at most `width` columns."""
     return _wide(rows, width) if width >= WIDE_COLUMNS else _narrow(rows, width)
 
 
-def plain(text: str, width: int, style: str = "") -> Text:
+def plain(text: str, width: int, style: str = "") -> "Text":
     """One line as it is: no markup, no control characters, no more than `width` columns."""
+    from rich.text import Text
+
     return Text(shortened(printable(text), width), style=style)
 
 
-def _narrow(rows: Sequence[HopRow], width: int) -> Table:
+def _narrow(rows: Sequence[HopRow], width: int) -> "Table":
     numbers = [(f"{row.count:,}", microseconds(row.p50_us), microseconds(row.p99_us)) for row in rows]
     headers = ("hops", "p50 µs", "p99 µs")
     widths = [max(len(head), *(len(line[at]) for line in numbers)) for at, head in enumerate(headers)]
@@ -129,7 +134,7 @@ def _narrow(rows: Sequence[HopRow], width: int) -> Table:
     for head in headers:
         table.add_column(head, justify="right")
     for row, line in zip(rows, numbers, strict=True):
-        table.add_row(_cell(row.kind), Text(_path(row, room), no_wrap=True), *line)
+        table.add_row(_cell(row.kind), _cell(_path(row, room)), *line)
     return table
 
 
@@ -166,7 +171,7 @@ class _Column:
         return not any(self.cells)
 
 
-def _wide(rows: Sequence[HopRow], width: int) -> Table:
+def _wide(rows: Sequence[HopRow], width: int) -> "Table":
     before, after = _columns(rows)
     source = tuple(printable(row.source) for row in rows)
     destination = tuple(printable(row.destination) for row in rows)
@@ -234,10 +239,14 @@ def _shared(room: int, longest: Sequence[int]) -> tuple[int, int]:
     return (room - second, second) if second <= half else (half, room - half)
 
 
-def _table() -> Table:
+def _table() -> "Table":
+    from rich.table import Table
+
     return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
-def _cell(text: str) -> Text:
+def _cell(text: str) -> "Text":
     """As it is: no markup is read from names."""
+    from rich.text import Text
+
     return Text(printable(text), no_wrap=True, overflow="ellipsis")

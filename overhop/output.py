@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from overhop.text import printable
+
+if TYPE_CHECKING:  # 40 ms that JSON does without
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 PIPE_COLUMNS = 120
 """Width where nobody looks at a terminal and COLUMNS says nothing."""
@@ -21,8 +23,10 @@ LEAST_COLUMNS = 20
 """In less nothing can be told; what is not known comes as 0 or 1."""
 
 
-def console() -> Console:
+def console() -> "Console":
     """Standard output; colours and width only if it is a terminal (or COLUMNS is set)."""
+    from rich.console import Console
+
     asked = os.environ.get("COLUMNS", "")
     width = None if sys.stdout.isatty() or (asked.isdecimal() and int(asked)) else PIPE_COLUMNS
     out = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
@@ -30,7 +34,7 @@ def console() -> Console:
     return out
 
 
-def show(renderable: RenderableType) -> None:
+def show(renderable: "RenderableType") -> None:
     """Print for people; into a pipe without the blanks that fill a line."""
     out = console()
     if out.is_terminal:
@@ -82,14 +86,18 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def plain_table(headers: Sequence[str]) -> Table:
+def plain_table(headers: Sequence[str]) -> "Table":
     """A table without lines: what a pipe gets can be cut and sorted."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
         table.add_column(header)
     return table
 
 
-def literal(text: str, style: str = "") -> Text:
+def literal(text: str, style: str = "") -> "Text":
     """A cell that shows `text` as it is: no markup, no control characters."""
+    from rich.text import Text
+
     return Text(printable(text), style=style)

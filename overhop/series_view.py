@@ -4,8 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
-
-from rich.console import Group, RenderableType
+from typing import TYPE_CHECKING
 
 from insight.histograms import FINE_ERROR
 from insight.series import Found, Series
@@ -14,6 +13,9 @@ from insight.trace import End
 from overhop.hops_view import HopRow, Sort, arranged, plain, table_of
 from overhop.text import counted, listed
 from store.query import Span
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _ROW = tuple(each.name for each in fields(HopRow))
 _of_row = attrgetter(*_ROW)
@@ -109,7 +111,7 @@ def as_json(view: StoredView) -> dict[str, object]:
     }
 
 
-def render(view: StoredView, width: int) -> RenderableType:
+def render(view: StoredView, width: int) -> "RenderableType":
     """The view in at most `width` columns."""
     parts: list[RenderableType] = [plain(line, width) for line in headlines(view)]
     if view.ahead_s:
@@ -121,6 +123,8 @@ def render(view: StoredView, width: int) -> RenderableType:
         parts.append(plain(f"and {view.series - len(view.rows):,} more series", width))
     if view.is_cut:
         parts.append(plain("there are more samples: these are the slowest", width, "yellow"))
+    from rich.console import Group
+
     return Group(*parts)
 
 

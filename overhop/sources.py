@@ -156,15 +156,15 @@ def _from_options(options: Mapping[str, object], problems: "list[Problem]") -> d
 def _checked(
     found: Mapping[Setting, object], kind: str, name: Callable[[Setting], str], problems: "list[Problem]"
 ) -> dict[str, _Given]:
-    from agent.plan.yaml_document import Problem
-    from agent.plan.yaml_model import message
-
     given = {}
     for each, raw in found.items():
         value = _SWITCH.get(raw.lower(), raw) if each.is_switch and isinstance(raw, str) else raw
         try:
             config = _config({each.name: value})
         except ValidationError as error:
+            from agent.plan.yaml_document import Problem
+            from agent.plan.yaml_model import message
+
             [detail] = error.errors(include_url=False)
             problems.append(Problem(name(each), 0, 0, "", message(detail, Config)))
         else:

@@ -4,21 +4,20 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.live import Live
-
 from overhop import errors, output
 from overhop.hops_view import HopRow, HopsView, Sort, arranged, render
 from overhop.signals import FirstOf
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from overhop.stored import Place
     from store.query import Span
 
@@ -135,11 +134,13 @@ def view_as_json(view: HopsView) -> dict[str, object]:
     return asdict(view) | {"rows": rows, "hops_per_s": round(view.hops_per_s, 3)}
 
 
-def _show_for_people(views: Iterator[HopsView], console: Console) -> None:
+def _show_for_people(views: Iterator[HopsView], console: "Console") -> None:
     if not console.is_terminal:
         for view in views:
             output.show(render(view, console.width))
         return
+    from rich.live import Live
+
     ending = FirstOf((signal.SIGTERM, signal.SIGHUP))
     with ending, Live(console=console, auto_refresh=False) as live:  # it hides the cursor until it is left
         for view in views:
@@ -151,13 +152,12 @@ def _show_stored(options: HopsOptions, place: "Place") -> int:
     from insight.series import slow_series, stored_series
     from overhop import series_view
     from overhop.stored import opened
-    from store.node_file import nodes_ahead
     from store.query import Where
 
     if options.once or options.duration_s is not None or options.interval_s is not None:
         raise errors.UsageError("--once, --duration and --interval are for the live view, not for a store")
     now_ns = time.time_ns()
-    ahead = nodes_ahead(place.at, now_ns) if isinstance(place.at, Path) else {}
+    ahead = _ahead(place, now_ns)
     span, only = _span(options, now_ns, max([now_ns, *ahead.values()])), options.only
     where = Where(only.namespace, only.workload, only.node, only.kind)
     with output.patience("asking the store"), opened(place) as store:
@@ -180,6 +180,15 @@ def _show_stored(options: HopsOptions, place: "Place") -> int:
     else:
         output.show(series_view.render(view, output.console().width))
     return errors.DONE
+
+
+def _ahead(place: "Place", now_ns: int) -> Mapping[str, int]:
+    """Nodes whose row times are ahead of the clock; servers do not say."""
+    if not isinstance(place.at, Path):
+        return {}
+    from store.node_file import nodes_ahead
+
+    return nodes_ahead(place.at, now_ns)
 
 
 def _span(options: HopsOptions, now_ns: int, last_ns: int) -> "Span":

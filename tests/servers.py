@@ -178,15 +178,15 @@ def influxdb1(
 
 
 @contextmanager
-def victoriametrics(directory: Path, host: str = "127.0.0.1") -> Iterator[Server]:
-    """A single VictoriaMetrics."""
+def victoriametrics(directory: Path, *flags: str, host: str = "127.0.0.1") -> Iterator[Server]:
+    """A single VictoriaMetrics, with further flags."""
     binary = find("OVERHOP_VICTORIAMETRICS", "victoria-metrics", lambda _: True)
     require(binary, "victoria-metrics (./dev test downloads it, or OVERHOP_VICTORIAMETRICS)")
     port = free_port()
     argv = (
         str(binary),
         *(f"-storageDataPath={directory / 'data'}", f"-httpListenAddr={host}:{port}"),
-        *("-retentionPeriod=1", "-loggerLevel=ERROR", "-memory.allowedBytes=268435456"),
+        *("-retentionPeriod=1", "-loggerLevel=ERROR", "-memory.allowedBytes=268435456", *flags),
     )
     with _running(Server("victoriametrics", f"http://{host}:{port}", directory, argv, _is_healthy)) as server:
         yield server

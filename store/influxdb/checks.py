@@ -113,14 +113,23 @@ def victoriametrics_checks(found: VictoriaMetrics | int | None) -> list[Check]:
         return [
             Check("version", State.WARNING, seen, "make sure that it is a VictoriaMetrics, or one's proxy")
         ]
-    version = Check("version", State.OK, f"VictoriaMetrics {found.version}".rstrip())
-    if found.retention_s is None:
-        return [version]
-    seen = f"rows are kept {_days(found.retention_s)}"
-    if found.retention_s >= HOP_10S.retention_s:
-        return [version, Check("retention", State.OK, seen)]
+    checks = [Check("version", State.OK, f"VictoriaMetrics {found.version}".rstrip())]
+    if found.retention_s is not None:
+        checks.append(_retention_check(found.retention_s))
+    if found.is_deduplicating is False:
+        seen = "a row that is sent again counts twice"
+        checks.append(Check("duplicates", State.WARNING, seen, "start it with -dedup.minScrapeInterval=1ms"))
+    elif found.is_deduplicating:
+        checks.append(Check("duplicates", State.OK, "a row that is sent again counts once"))
+    return checks
+
+
+def _retention_check(retention_s: int) -> Check:
+    seen = f"rows are kept {_days(retention_s)}"
+    if retention_s >= HOP_10S.retention_s:
+        return Check("retention", State.OK, seen)
     advice = f"start it with -retentionPeriod={HOP_10S.retention_s // _DAY_S}d or more"
-    return [version, Check("retention", State.WARNING, seen, advice)]
+    return Check("retention", State.WARNING, seen, advice)
 
 
 def clock_check(server_ns: int | None, began_ns: int, ended_ns: int) -> Check:

@@ -15,12 +15,13 @@ from store.influxdb.checks import Check, State, check_server
 from store.influxdb.http import Connection
 from store.influxdb.target import Secret, Target, parse_target
 from store.influxdb.writing import line_writer
-from store.schema import EVENT, TABLES
+from store.schema import EVENT, HOP_10S, TABLES
 from tests.servers import Server, influxdb1, victoriametrics
 from tests.stores.conftest import connected
 from tests.stores.fake_server import Answer, Fake, fake_server
 from tests.stores.test_init import set_retention
 
+S = 1_000_000_000
 NAMES = ("10s", "1m", "10m", "samples", "events")
 TOKEN = "s3cr3t-t0k3n"
 GOOD = ["reachable", "version", "clock", "token", *(f"bucket good_{name}" for name in NAMES), "schema"]
@@ -233,8 +234,23 @@ def test_check_of_victoriametrics_writes_only(tmp_path: Path) -> None:
     with victoriametrics(tmp_path) as server, connected(server) as connection:
         checks = checks_of(connection)
     names = ["reachable", "version", "retention", "clock", "token", "bucket overhop_10s"]
-    assert states(checks) == dict.fromkeys(names, State.OK)
+    assert states(checks) == dict.fromkeys(names, State.OK) | {"duplicates": State.WARNING}
     assert checks["retention"].seen == "rows are kept 31 days"
+
+
+def test_victoriametrics_that_is_told_so_counts_a_row_once_that_is_sent_twice(tmp_path: Path) -> None:
+    with victoriametrics(tmp_path, "-dedup.minScrapeInterval=1ms") as server, connected(server) as connection:
+        assert checks_of(connection)["duplicates"].state is State.OK
+        writer = line_writer(connection.target, connection.secret)
+        now_ns = time.time_ns()
+        for _ in range(2):
+            rows = [f"hop,node=n1 count={3 + age_s}i {now_ns - age_s * S}".encode() for age_s in (60, 50)]
+            writer.write(HOP_10S, rows)
+        writer.close()
+        connection.request("GET", "/internal/force_flush")
+        query = {"query": "sum_over_time(hop_count[5m])"}
+        answer = json.loads(connection.request("GET", "/api/v1/query", query).data)
+    assert [series["value"][1] for series in answer["data"]["result"]] == [str(63 + 53)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from overhop.config import StoreAt, StoreSection
 from overhop.errors import UsageError
 from store.influxdb.target import Target, read_secret
-from store.query import Store
+from store.query import Store, StoreError
 
 if TYPE_CHECKING:
     from store.embedded import EmbeddedStore
@@ -41,11 +41,14 @@ def place_of(section: StoreSection) -> Place:
 
 
 def connected(place: Place) -> "Connection":
-    """A connection to the server that the place names. Raises StoreError: the token cannot be read."""
+    """A connection to the server that the place names. Raises UsageError: the token cannot be read."""
     from store.influxdb.http import Connection
 
     assert isinstance(place.at, Target)
-    secret = None if place.token_file is None else read_secret(place.token_file)
+    try:
+        secret = None if place.token_file is None else read_secret(place.token_file)
+    except StoreError as error:
+        raise UsageError(str(error)) from None
     return Connection(place.at, secret, place.ca_file)
 
 

@@ -155,6 +155,7 @@ def _spool(spool: SpoolFacts, now_ns: int) -> Iterable[Metric]:
         waiting.add_metric((table,), rows)
     yield waiting
     yield GaugeMetricFamily("overhop_spool_bytes", "Size of the spool on disk.", spool.size_bytes)
+    yield GaugeMetricFamily("overhop_spool_limit_bytes", "What the spool may hold.", spool.limit_bytes)
     age_s = 0.0 if spool.oldest_ns is None else max(0.0, (now_ns - spool.oldest_ns) / 1e9)
     yield GaugeMetricFamily("overhop_spool_oldest_seconds", "Age of the first row that waits.", age_s)
     yield GaugeMetricFamily("overhop_forwarder_up", "1: the server takes rows.", float(spool.error is None))

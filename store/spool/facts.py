@@ -21,6 +21,8 @@ class SpoolFacts:
     waiting: Mapping[str, int] = field(default_factory=dict)
     torn: int = 0
     size_bytes: int = 0
+    limit_bytes: int = 0
+    """Beyond that the oldest rows fall out."""
     oldest_ns: int | None = None
     """Time of the first row that waits, ns since 1970."""
     error: str | None = None

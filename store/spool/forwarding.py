@@ -164,6 +164,7 @@ class Forwarder:
             waiting={lane.table.name: lane.rows for lane in self._lanes},
             torn=sum(each.torn for each in places.values()),
             size_bytes=sum(lane.size_bytes for lane in self._lanes),
+            limit_bytes=self._bounds.spool_bytes,
             oldest_ns=min(oldest, default=None),
             error=failing.error if failing else None,
             error_since_ns=failing.since_ns if failing else None,

@@ -187,6 +187,7 @@ def test_prometheus_sees_rows_wait_for_a_server_that_is_not_there(lab: Lab, tmp_
         assert asked.value("sum(overhop_forwarded_rows_total)") == 0
         reasons = {dict(labels)["reason"] for labels in asked.values("overhop_spool_dropped_rows_total == 0")}
         assert reasons == {"rejected", "no_room", "too_old", "damaged"}
+        assert asked.value("overhop_spool_limit_bytes") == 1 << 30
         assert asked.value("overhop_spool_bytes") > 0
         assert 0 <= asked.value("overhop_spool_oldest_seconds") < TIMEOUT_S
         about = {name: each[0]["type"] for name, each in asked.ask("metadata").items()}

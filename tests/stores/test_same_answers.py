@@ -47,6 +47,9 @@ def trio(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -
     for name, server in servers.items():
         stores[name] = InfluxStore(connected(server, "same"))
         _copy(town.path, server, town.now_ns)
+    town.compactor().round()
+    assert [*town.path.rglob("*.parquet")]
+    assert [*town.path.rglob("*.seg")], "the last hour of some tables"
     embedded = EmbeddedStore(town.path)
     yield Trio(embedded, stores, noon_ns)
     embedded.close()

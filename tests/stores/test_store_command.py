@@ -32,17 +32,18 @@ def test_token_file_without_a_token_is_one_clear_line(
 ) -> None:
     token_file = tmp_path / "token"
     token_file.write_bytes(content)
-    assert check("--store", NOBODY, "--store-token-file", str(token_file)) == 1
+    assert check("--store", NOBODY, "--store-token-file", str(token_file)) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"overhop: token file {token_file}: it holds no token")
     assert said.count("\n") == 1
 
 
 def test_token_file_that_is_not_there_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check("--store", NOBODY, "--store-token-file", "/nonexistent") == 1
-    assert capsys.readouterr().err == (
-        "overhop: token file /nonexistent: No such file or directory: look at its path and its rights\n"
-    )
+    for command in (["store", "check"], ["hops", "--since", "1h"], ["trace", "0" * 31 + "1"]):
+        assert main([*command, "--store", NOBODY, "--store-token-file", "/nonexistent"]) == 2
+        assert capsys.readouterr().err == (
+            "overhop: token file /nonexistent: No such file or directory: look at its path and its rights\n"
+        )
 
 
 @pytest.mark.parametrize("command", ["init", "check", "usage"])

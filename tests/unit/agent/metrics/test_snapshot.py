@@ -36,6 +36,7 @@ SPOOL = SpoolFacts(
     no_room={"hop_10s": 2, "event": 3},
     waiting={"hop_10s": 4},
     size_bytes=4096,
+    limit_bytes=1 << 20,
     oldest_ns=1_700_000_000_000_000_000,
     error="influxdb2://db:8086/net: it refuses",
     clock_off_ns=-3_500_000_000,
@@ -143,6 +144,9 @@ overhop_spool_rows{table="hop_10s"} 4.0
 # HELP overhop_spool_bytes Size of the spool on disk.
 # TYPE overhop_spool_bytes gauge
 overhop_spool_bytes 4096.0
+# HELP overhop_spool_limit_bytes What the spool may hold.
+# TYPE overhop_spool_limit_bytes gauge
+overhop_spool_limit_bytes 1.048576e+06
 # HELP overhop_spool_oldest_seconds Age of the first row that waits.
 # TYPE overhop_spool_oldest_seconds gauge
 overhop_spool_oldest_seconds 90.0

@@ -54,9 +54,12 @@ LOADS = (50, 200, 1_000)
 PAIRS_PER_NODE = 100
 """Series of such a node."""
 _S_NS = 1_000_000_000
-_MAKERS: Mapping[str, Callable[[Path], AbstractContextManager[Server]]] = {
-    "influxdb2": influxdb2,
-    "influxdb1": influxdb1,
+SNAPSHOT_MB = 512
+"""What InfluxDB collects before it writes a file; its own default is 25, which many series fill at once."""
+_SNAPSHOT = ("INFLUXD_STORAGE_CACHE_SNAPSHOT_MEMORY_SIZE", "INFLUXDB_DATA_CACHE_SNAPSHOT_MEMORY_SIZE")
+_MAKERS: Mapping[str, Callable[[Path, Mapping[str, str]], AbstractContextManager[Server]]] = {
+    "influxdb2": lambda path, env: influxdb2(path, env=env),
+    "influxdb1": lambda path, env: influxdb1(path, env=env),
 }
 
 
@@ -318,14 +321,19 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("--nodes", type=int, default=NODES, help="default %(default)s")
+    parser.add_argument("--snapshot-mb", type=int, default=SNAPSHOT_MB, help="default %(default)s")
     parser.add_argument("--server", choices=_MAKERS, action="append", help="only this one; repeatable")
     given = parser.parse_args()
-    found: dict[str, object] = {"environment": environment() | {"nodes": given.nodes, "series": SERIES}}
+    env = dict.fromkeys(_SNAPSHOT, str(given.snapshot_mb << 20))
+    found: dict[str, object] = {
+        "environment": environment()
+        | {"nodes": given.nodes, "series": SERIES, "snapshot_mb": given.snapshot_mb}
+    }
     for kind in given.server or _MAKERS:
         with TemporaryDirectory(prefix="overhop-bench-") as name:
             place = Path(name) / kind
             place.mkdir()
-            with _MAKERS[kind](place) as server:
+            with _MAKERS[kind](place, env) as server:
                 result = measure(server, Path(name), given.nodes, partial(_tell, kind))
         found[kind] = asdict(result)
         if not given.json:

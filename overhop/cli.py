@@ -393,6 +393,33 @@ def trace(
 
 
 @app.command()
+def plan(
+    snapshot: Annotated[
+        Path, typer.Option("--snapshot", metavar="FILE", help="The cluster as JSON (docs/policy.md).")
+    ],
+    policies: Annotated[
+        Path | None,
+        typer.Option(
+            "--policies", metavar="FILE", help="What is traced, in YAML.", show_default="everything"
+        ),
+    ] = None,
+    node: Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only this node's plan.")] = None,
+    why: Annotated[
+        str | None,
+        typer.Option("--why", metavar="NAMESPACE/POD", help="Which policy counts for this pod, and why."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show what nodes would do.
+
+    Out of a snapshot of a cluster and policies, both in files.
+    """
+    from overhop.commands.plan import PlanOptions, do_plan
+
+    return do_plan(PlanOptions(snapshot, policies, node, why, as_json))
+
+
+@app.command()
 def inventory(
     context: typer.Context,
     plan: Annotated[str | None, _setting("--plan")] = None,

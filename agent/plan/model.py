@@ -58,15 +58,11 @@ _IN_ORDER = PlainSerializer(lambda names: None if names is None else sorted(name
 _Names = Annotated[frozenset[str] | None, Field(strict=False), _Spec, _IN_ORDER]
 
 
-class ProgramPlan(PlanModel):
-    """Parameters of the kernel program; what is not given keeps the default of bpf.spec.ProgramSpec."""
+class SearchPlan(PlanModel):
+    """What the kernel program looks for, and where; what is not given keeps the default of ProgramSpec."""
 
     window: Annotated[int | None, _Spec] = None
     """Bytes of payload searched for the context, 64 to 8192."""
-    sets: Annotated[int | None, _Spec] = None
-    """Sets of two slots, a power of two."""
-    ring_bytes: Annotated[int | None, _Spec] = None
-    """Size of the ring buffer in bytes, a power of two."""
     vxlan_ports: Annotated[tuple[int, int] | None, Field(strict=False), _Spec] = None
     """Two UDP ports."""
     geneve_port: Annotated[int | None, _Spec] = None
@@ -75,6 +71,15 @@ class ProgramPlan(PlanModel):
     """Any of vxlan, ipip, geneve, gre."""
     contexts: _Names = None
     """Any of w3c, b3-single, b3-multi."""
+
+
+class ProgramPlan(SearchPlan):
+    """All parameters of the kernel program; what is not given keeps the default of bpf.spec.ProgramSpec."""
+
+    sets: Annotated[int | None, _Spec] = None
+    """Sets of two slots, a power of two."""
+    ring_bytes: Annotated[int | None, _Spec] = None
+    """Size of the ring buffer in bytes, a power of two."""
     filter: bool | None = None
     """Trace only vports that the plan matches; default: on if a vport has parameters of its own."""
 
@@ -83,16 +88,9 @@ class ProgramPlan(PlanModel):
         return replace(ProgramSpec(), **self.model_dump(exclude_none=True))
 
 
-class VportPlan(PlanModel):
-    """One vport, or several by pattern: whose it is and how it is traced."""
+class VportParameters(PlanModel):
+    """How the hops of a vport are traced."""
 
-    match: Annotated[str, Field(min_length=1)]
-    """Name of the interface, or a pattern with * ? [..]."""
-    namespace: str = ""
-    pod: str = ""
-    workload: str = ""
-    addresses: Addresses = ()
-    """Addresses of the pod; with them a flooding bridge does not mislead (owner check)."""
     traced: bool = True
     directions: Annotated[
         frozenset[Literal["in", "out"]],
@@ -118,6 +116,18 @@ class VportPlan(PlanModel):
             return None
         bits = sum(_DIRECTION_BITS[direction] for direction in self.directions)
         return bytes((bits, self.sample_shift, self.require_sampled, 0))
+
+
+class VportPlan(VportParameters):
+    """One vport, or several by pattern: whose it is and how it is traced."""
+
+    match: Annotated[str, Field(min_length=1)]
+    """Name of the interface, or a pattern with * ? [..]."""
+    namespace: str = ""
+    pod: str = ""
+    workload: str = ""
+    addresses: Addresses = ()
+    """Addresses of the pod; with them a flooding bridge does not mislead (owner check)."""
 
 
 class Plan(PlanModel):

@@ -62,7 +62,8 @@ class Found:
 def stored_series(store: Store, span: Span, where: Where) -> Found:
     """All hops of the span, from summaries: coarse rows, and fine ones at its ends. Raises StoreError.
 
-    Rows say when they were written: at the beginning of the span up to 10 s of earlier hops count.
+    Rows say when they were written: at the beginning up to a sixtieth of the span (or 10 s) of earlier hops
+    count.
     """
     columns = store.summaries(span, where, columns=_SUMMARY_COLUMNS, points=1)
     if not len(columns["time"]):

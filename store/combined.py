@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from store.conditions import Condition, only
 from store.intervals import Covered, Times, begins, fewer, middles
-from store.query import Span
+from store.query import POINTS, Span
 from store.schema import EVENT, SUMMARIES, Table
 
 Rows = dict[str, npt.NDArray[np.generic]]
@@ -59,10 +59,11 @@ def combined(source: NodeRows, wanted: Wanted, span: Span, tables: Sequence[Tabl
     """Rows of the first table, and rows of the next ones, finer, for what it leaves out.
 
     The coarsest is read first: what is written meanwhile is in a finer one, and nothing falls between. Rows
-    that sum up more than 10 s before the span wait until the end: they count where no finer ones do. `wanted`
-    has the time and no span.
+    that begin long before the span (store.query) wait until the end: they count where no finer ones do.
+    `wanted` has the time and no span.
     """
     starts = _starts(source, span)
+    least_ns = span.since_ns - max(_SHORTEST_NS, (span.until_ns - span.since_ns) // POINTS)
     nodes = {name: _Node(starts.get(name, np.zeros(0, np.int64)), Covered()) for name in source.nodes}
     early: list[list[tuple[str, Rows]]] = []
     for table in tables:
@@ -71,7 +72,7 @@ def combined(source: NodeRows, wanted: Wanted, span: Span, tables: Sequence[Tabl
         for name, rows in source.read(replace(wanted, table=table), _left_out(nodes, table, span)):
             node, times = nodes[name], _times(rows)
             is_new = ~node.covered.has(middles(times, table.interval_s, node.starts))
-            is_early = begins(times, table.interval_s, node.starts) < span.since_ns - _SHORTEST_NS
+            is_early = begins(times, table.interval_s, node.starts) < least_ns
             early[-1].append((name, _only(rows, is_new & is_early)))
             found.append((name, times[is_new & ~is_early]))
             yield _only(rows, is_new & ~is_early)

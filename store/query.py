@@ -59,8 +59,8 @@ class Store(Protocol):
         """Summary rows in order of time; `columns`: only these.
 
         `table` is one of store.schema. Without it: rows of the coarsest that gives so many points, and finer
-        ones where a node has none of them, or where one began more than 10 s before the span: each hop is
-        counted once, and the last seconds are there.
+        ones where a node has none of them, or where one began before the span by more than a sixtieth of it
+        (and 10 s): each hop is counted once, and the last seconds are there.
         """
         ...
 

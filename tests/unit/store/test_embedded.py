@@ -330,10 +330,13 @@ def write_flush(town: Town, at_s: float, node: str = "n1", **counts: int) -> Non
             appender.append(batch(tables[name], {"count": count, "kind": "rx"}))
 
 
-def counted(town: Town, since_s: float, until_s: float, where: Where = ANY) -> list[tuple[float, int]]:
+def counted(
+    town: Town, since_s: float, until_s: float, where: Where = ANY, points: int = 60
+) -> list[tuple[float, int]]:
     """Seconds after noon and count of the rows of the combined tables."""
     store = EmbeddedStore(town.path)
-    found = store.summaries(Span(NOON + round(since_s * S), NOON + round(until_s * S)), where)
+    span = Span(NOON + round(since_s * S), NOON + round(until_s * S))
+    found = store.summaries(span, where, points=points)
     store.close()
     seconds = [round((int(each) - NOON) / S) for each in found["time"]]
     return list(zip(seconds, [int(each) for each in found["count"]], strict=True))
@@ -396,21 +399,23 @@ def test_summaries_of_a_day_are_of_all_three_tables(town: Town) -> None:
     assert counted(town, -86_000, 700) == [(600, 60), (660, 6), (670, 1)]
 
 
-def test_summaries_begin_with_finer_rows_where_a_coarse_one_is_of_before(town: Town) -> None:
+def test_summaries_begin_with_finer_rows_where_a_coarse_one_begins_long_before(town: Town) -> None:
     for second in range(10, 601, 10):
         tables = {"hop_10s": 1} | ({"hop_1m": 6} if second % 60 == 0 else {})
+        tables |= {"hop_10m": 60} if second % 600 == 0 else {}
         write_flush(town, second, "n1", **tables)
     minutes = [(second, 6) for second in range(180, 601, 60)]
-    assert counted(town, 95, 95 + 3600) == [(100, 1), (110, 1), (120, 1), *minutes]
-    assert counted(town, 69, 69 + 3600) == [(120, 6), *minutes], "less than 10 s of before"
+    assert counted(town, 95, 1595, points=1) == [(100, 1), (110, 1), (120, 1), *minutes]
+    assert counted(town, 80, 1580, points=1) == [(120, 6), *minutes], "less than 25 s before"
+    assert counted(town, 80, 3680) == [(120, 6), *minutes], "less than a minute before"
 
 
 def test_summaries_begin_with_a_coarse_row_of_before_where_no_finer_one_is(town: Town) -> None:
     write_flush(town, 600, hop_10m=60)
     write_flush(town, 1200, hop_1m=6, hop_10m=59)
-    assert counted(town, 300, 40_000) == [(600, 60), (1200, 59)]
+    assert counted(town, 300, 1500, points=1) == [(600, 60), (1200, 59)]
     write_flush(town, 600, "n2", hop_10m=60, hop_1m=6)
-    assert counted(town, 580, 40_000, Where(node="n2")) == [(600, 6)]
+    assert counted(town, 580, 1800, Where(node="n2"), points=1) == [(600, 6)]
 
 
 def test_summaries_of_one_point_are_few(town: Town) -> None:

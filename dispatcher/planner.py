@@ -177,7 +177,10 @@ def _why_not(policy: Policy, pod: Pod, snapshot: Snapshot) -> str:
     for requirement in policy.node_selector.requirements:
         if not requirement.fits(labels):
             return f"node_selector: {requirement} does not fit node {pod.node}"
-    namespace = snapshot.namespaces.get(pod.namespace) or Namespace(pod.namespace)
+    namespace = snapshot.namespaces.get(pod.namespace)
+    if namespace is None and not policy.fits_any_namespace:
+        return f"namespaces: {pod.namespace} is not known"
+    namespace = namespace or Namespace(pod.namespace)
     for requirement in policy.namespace_selector.requirements:
         if not requirement.fits(namespace.labels):
             return f"namespace_selector: {requirement} does not fit namespace {pod.namespace}"

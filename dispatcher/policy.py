@@ -138,11 +138,11 @@ class Policies:
 
 
 def fits_pod(policy: Policy, pod: Pod, snapshot: Snapshot) -> bool:
-    """Whether a policy is for a pod."""
-    node = snapshot.nodes.get(pod.node)
+    """Whether a policy is for a pod; in a namespace that is not known only those are that fit any."""
+    node, namespace = snapshot.nodes.get(pod.node), snapshot.namespaces.get(pod.namespace)
     return (
         policy.node_selector.fits(node.labels if node else {})
-        and policy.fits_namespace(snapshot.namespaces.get(pod.namespace) or Namespace(pod.namespace))
+        and (policy.fits_any_namespace if namespace is None else policy.fits_namespace(namespace))
         and policy.pod_selector.fits(pod.labels)
     )
 

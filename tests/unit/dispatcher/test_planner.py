@@ -242,6 +242,12 @@ def test_changes_are_told_in_words() -> None:
             ["namespaces: team-a is none of shop", "", ""],
         ),
         (
+            Pod("1", "lost", "p", "n2", labels={"app": "web"}),
+            None,
+            "no policy fits",
+            ["namespaces: lost is not known"] * 3,
+        ),
+        (
             Pod("1", "shop", "p", "n1", labels={"app": "web"}, is_on_host_network=True),
             None,
             "it is on the host network: it has no vport",

@@ -14,7 +14,8 @@ from dispatcher.policy import Policies, PolicyError, fits_pod, load_policies, pa
 SNAPSHOT = Snapshot(
     "c",
     {"n1": Node("n1", "u1", (), labels={"zone": "a", "gpu": ""}), "n2": Node("n2", "u2", ())},
-    {"shop": Namespace("shop", {"team": "red"}), "bank": Namespace("bank", {"team": "blue"})},
+    {"shop": Namespace("shop", {"team": "red"}), "bank": Namespace("bank", {"team": "blue"})}
+    | {name: Namespace(name) for name in ("new", "soup", "shops", "shop-2")},
 )
 
 
@@ -76,6 +77,7 @@ def test_file_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
     [
         ("", [pod(), pod("bank", "n2")], []),
         ("namespaces: shop", [pod()], [pod("bank"), pod("shop-2")]),
+        ("namespaces: '*'", [pod("shop-2")], [pod("not-known")]),
         ("namespaces: ['s*p', bank]", [pod(), pod("bank"), pod("soup")], [pod("shops")]),
         ("namespace_selector: {matchLabels: {team: red}}", [pod()], [pod("bank"), pod("new")]),
         (

@@ -147,8 +147,9 @@ def _nothing_to_make(place: Place) -> str:
     for check in checks:
         if check.state is State.FAILED:
             raise StoreError(f"store {place}: {check.seen}: {check.advice}")
-    kept = f"nothing to make in VictoriaMetrics; {checks[-1].seen}"
-    return f"{kept}: {checks[-1].advice}" if checks[-1].advice else kept
+    told = checks[1:] or checks  # the version, unless that is all there is
+    said = [f"{check.seen}: {check.advice}" if check.advice else check.seen for check in told]
+    return "; ".join(["nothing to make in VictoriaMetrics", *said])
 
 
 def _kept_by(connection: "Connection") -> dict[str, int]:

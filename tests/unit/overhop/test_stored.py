@@ -53,7 +53,7 @@ def test_opened_server_that_is_only_written_says_so() -> None:
 
 def test_opened_server_whose_token_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     place = Place(parse_target("influxdb2://h/"), tmp_path / "token")
-    with pytest.raises(StoreError, match=rf"token file {tmp_path}/token: No such file"), opened(place):
+    with pytest.raises(UsageError, match=rf"token file {tmp_path}/token: No such file"), opened(place):
         pass
 
 

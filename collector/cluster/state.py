@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cluster is, kept up to date by reflectors, read by everybody else."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
+
+from collector.cluster.addresses import AddressBook, Whose
+from collector.cluster.pods import PodSink
+from collector.cluster.sinks import KeptSink, Key, OwnerSink
+from collector.snapshot import EndpointSlice, Namespace, Node, NodeInventory, Pod, Service, Snapshot
+
+Part = Literal["nodes", "namespaces", "pods", "services", "slices", "inventories"]
+ID_CHARS: Final = 8
+
+
+class ClusterState:
+    """Threads may share it. `on_change` is called, with what changed, by the thread that changed it."""
+
+    def __init__(
+        self,
+        cluster: str = "",
+        *,
+        on_change: Callable[[Part], object] = id,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._cluster = cluster
+        self._on_change = on_change
+        self._book = AddressBook()
+        self._inventories: dict[str, NodeInventory] = {}
+        self._node_at: dict[str, str] = {}
+        self._service_at: dict[str, Key] = {}
+        self.nodes: KeptSink[str, Node] = KeptSink(
+            self._lock, _last, partial(on_change, "nodes"), self._index_node
+        )
+        self.namespaces: KeptSink[str, Namespace] = KeptSink(
+            self._lock, _last, partial(on_change, "namespaces")
+        )
+        self.services: KeptSink[Key, Service] = KeptSink(
+            self._lock, _whole, partial(on_change, "services"), self._index_service
+        )
+        self.slices: KeptSink[Key, EndpointSlice] = KeptSink(self._lock, _whole, partial(on_change, "slices"))
+        self.pods = PodSink(self._lock, self._book, partial(on_change, "pods"), now_ns)
+        self.replica_sets = OwnerSink(self._lock, self.pods)
+        self.jobs = OwnerSink(self._lock, self.pods)
+
+    @property
+    def cluster(self) -> str:
+        """Its name: configured, else the first characters of the uid of kube-system; empty: not known yet."""
+        return self._cluster
+
+    def identified(self, uid: str) -> None:
+        """kube-system has this uid."""
+        self._cluster = self._cluster or uid[:ID_CHARS]
+
+    def snapshot(self) -> Snapshot:
+        """All of it now; it does not change any more."""
+        with self._lock:
+            return Snapshot(
+                self._cluster,
+                dict(self.nodes.kept),
+                dict(self.namespaces.kept),
+                dict(self.pods.kept),
+                dict(self.services.kept),
+                dict(self.slices.kept),
+                dict(self._inventories),
+            )
+
+    def planning(self) -> Snapshot:
+        """What plans depend on only: nodes, namespaces, inventories."""
+        with self._lock:
+            inventories = dict(self._inventories)
+            nodes, namespaces = dict(self.nodes.kept), dict(self.namespaces.kept)
+            return Snapshot(self._cluster, nodes, namespaces, inventories=inventories)
+
+    def put_inventory(self, inventory: NodeInventory) -> None:
+        """What a node's agent says now."""
+        with self._lock:
+            if self._inventories.get(inventory.node) == inventory:
+                return
+            self._inventories[inventory.node] = inventory
+        self._on_change("inventories")
+
+    def inventory_of(self, node: str) -> NodeInventory | None:
+        """What a node's agent said last."""
+        return self._inventories.get(node)
+
+    def service_at(self, address: str) -> Service | None:
+        """The service that has this address."""
+        with self._lock:
+            key = self._service_at.get(address)
+            return None if key is None else self.services.kept.get(key)
+
+    def node_at(self, address: str) -> Node | None:
+        """The node that has this address."""
+        with self._lock:
+            return self.nodes.kept.get(self._node_at.get(address, ""))
+
+    def whose(self, address: str, time_ns: int) -> tuple[Whose, Pod | None]:
+        """Which pod had an address at a time (real time in ns)."""
+        with self._lock:
+            found = self._book.whose(address, time_ns)
+            return found, None if found.interval is None else self.pods.known(found.interval.uid)
+
+    def shared_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Addresses that several pods have now, and their uids."""
+        with self._lock:
+            return self._book.shared
+
+    def _index_node(self, before: Node | None, after: Node | None) -> None:
+        for each in () if before is None else before.addresses:
+            self._node_at.pop(each, None)
+        if after is not None:
+            self._node_at |= dict.fromkeys(after.addresses, after.name)
+        elif before is not None:
+            self._inventories.pop(before.name, None)
+
+    def _index_service(self, before: Service | None, after: Service | None) -> None:
+        for each in _addresses(before):
+            self._service_at.pop(each, None)
+        if after is not None:
+            self._service_at |= dict.fromkeys(_addresses(after), (after.namespace, after.name))
+
+
+def _addresses(service: Service | None) -> tuple[str, ...]:
+    return () if service is None else (*service.cluster_addresses, *service.external_addresses)
+
+
+def _last(key: Key) -> str:
+    return key[1]
+
+
+def _whole(key: Key) -> Key:
+    return key

@@ -90,19 +90,17 @@ class AddressBook:
         """What came and went between these times was not seen."""
         self._gaps.append((from_ns, until_ns))
 
-    def whose(self, address: str, time_ns: int) -> Whose:
-        """Whose it was at that time."""
+    def whose(self, address: str, from_ns: int, until_ns: int) -> Whose:
+        """Whose it was from one time to another: of the only pod that can be meant in all of it."""
         near = [
             each
             for each in self._by_address.get(address, ())
-            if each.from_ns - WINDOW_NS <= time_ns < each.until_ns + WINDOW_NS
+            if each.from_ns - WINDOW_NS <= until_ns and from_ns < each.until_ns + WINDOW_NS
         ]
         if len({each.uid for each in near}) > 1:
             return AMBIGUOUS
-        own = next((each for each in near if each.from_ns <= time_ns), None)
-        if own is None:
-            return UNKNOWN
-        if any(self._is_unsure(own, time_ns, gap) for gap in self._gaps):
+        own = next((each for each in near if each.from_ns <= until_ns), None)
+        if own is None or any(_is_unsure(own, from_ns, until_ns, gap) for gap in self._gaps):
             return UNKNOWN
         return Whose("owner", own)
 
@@ -128,11 +126,12 @@ class AddressBook:
                 each.until_ns = max(until_ns, each.from_ns)
                 self._ended.append((now_ns, uid, address))
 
-    @staticmethod
-    def _is_unsure(own: Interval, time_ns: int, gap: tuple[int, int]) -> bool:
-        """Another might have had it then: a gap is there, and this one was not seen on both sides."""
-        begin, end = gap
-        if not (begin <= time_ns < end or own.until_ns <= begin <= time_ns):
-            return False
-        was_there = own.from_ns <= begin or own.from_ns + WINDOW_NS <= time_ns
-        return not (was_there and own.until_ns >= end)
+
+def _is_unsure(own: Interval, from_ns: int, until_ns: int, gap: tuple[int, int]) -> bool:
+    """Another might have had it then: a gap is there, and this one was not seen on both sides of it."""
+    begin, end = gap
+    is_in_gap = begin <= until_ns and from_ns < end
+    if not (is_in_gap or own.until_ns <= begin <= until_ns):
+        return False
+    was_there = own.from_ns <= begin or own.from_ns + WINDOW_NS <= from_ns
+    return not (was_there and own.until_ns >= end)

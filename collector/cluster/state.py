@@ -3,8 +3,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, Literal
 
 from collector.cluster.addresses import AddressBook, Whose
@@ -33,6 +35,8 @@ class ClusterState:
         self._inventories: dict[str, NodeInventory] = {}
         self._node_at: dict[str, str] = {}
         self._service_at: dict[str, Key] = {}
+        self._networks: tuple[IPv4Network | IPv6Network, ...] | None = None
+        """Of pods; empty: not all are known; None: to be found again."""
         self.nodes: KeptSink[str, Node] = KeptSink(
             self._lock, _last, partial(on_change, "nodes"), self._index_node
         )
@@ -84,6 +88,12 @@ class ClusterState:
             self._inventories[inventory.node] = inventory
         self._on_change("inventories")
 
+    def forget_inventories(self) -> None:
+        """What agents said is old; they are to say it again."""
+        with self._lock:
+            self._inventories.clear()
+        self._on_change("inventories")
+
     def inventory_of(self, node: str) -> NodeInventory | None:
         """What a node's agent said last."""
         return self._inventories.get(node)
@@ -99,11 +109,26 @@ class ClusterState:
         with self._lock:
             return self.nodes.kept.get(self._node_at.get(address, ""))
 
-    def whose(self, address: str, time_ns: int) -> tuple[Whose, Pod | None]:
-        """Which pod had an address at a time (real time in ns)."""
+    def whose(self, address: str, from_ns: int, until_ns: int) -> tuple[Whose, Pod | None]:
+        """Which pod had an address from one time to another (real time in ns)."""
         with self._lock:
-            found = self._book.whose(address, time_ns)
+            found = self._book.whose(address, from_ns, until_ns)
             return found, None if found.interval is None else self.pods.known(found.interval.uid)
+
+    def is_outside(self, address: IPv4Address | IPv6Address) -> bool:
+        """No node has pods there; False too where not all nodes say where theirs are."""
+        with self._lock:
+            if self._networks is None:
+                nodes = self.nodes.kept.values()
+                texts = {each for node in nodes for each in node.pod_cidrs}
+                has_all = bool(texts) and all(node.pod_cidrs for node in nodes)
+                self._networks = tuple(_networks(texts)) if has_all else ()
+            return bool(self._networks) and not any(address in each for each in self._networks)
+
+    def pod_networks(self) -> tuple[str, ...]:
+        """Where nodes have their pods' addresses from, as far as they say."""
+        with self._lock:
+            return tuple(sorted({each for node in self.nodes.kept.values() for each in node.pod_cidrs}))
 
     def shared_addresses(self) -> dict[str, tuple[str, ...]]:
         """Addresses that several pods have now, and their uids."""
@@ -111,6 +136,7 @@ class ClusterState:
             return self._book.shared
 
     def _index_node(self, before: Node | None, after: Node | None) -> None:
+        self._networks = None
         for each in () if before is None else before.addresses:
             self._node_at.pop(each, None)
         if after is not None:
@@ -123,6 +149,12 @@ class ClusterState:
             self._service_at.pop(each, None)
         if after is not None:
             self._service_at |= dict.fromkeys(_addresses(after), (after.namespace, after.name))
+
+
+def _networks(texts: Iterable[str]) -> Iterator[IPv4Network | IPv6Network]:
+    for each in texts:
+        with suppress(ValueError):
+            yield ip_network(each, strict=False)
 
 
 def _addresses(service: Service | None) -> tuple[str, ...]:

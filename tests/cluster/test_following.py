@@ -9,6 +9,7 @@ import pytest
 from collector.cluster.api import Api, connect
 from collector.cluster.cluster import Cluster
 from collector.cluster.state import ClusterState
+from collector.snapshot import Pod
 from tests.cluster import objects
 from tests.kubernetes import Kubernetes, until
 
@@ -43,7 +44,7 @@ def test_pod_that_comes_and_goes_is_followed_with_its_address(
     api_server.apply(objects.node("follow-1", "10.0.0.1"), objects.pod("comes", "follow-1", app="web"))
     objects.runs_at(api_server, "comes", "10.9.0.1")
     uid = api_server.get("pod", "comes")["metadata"]["uid"]
-    until("it is running", lambda: state.whose("10.9.0.1", time.time_ns())[1])
+    until("it is running", lambda: _owner(state, "10.9.0.1", 0))
 
     pod = state.snapshot().pods[uid]
     assert (pod.name, pod.node, pod.addresses, pod.labels) == (
@@ -52,7 +53,7 @@ def test_pod_that_comes_and_goes_is_followed_with_its_address(
 
     api_server.kubectl("delete", "pod", "comes", "--force", "--grace-period=0")
     until("it is gone", lambda: uid not in state.snapshot().pods)
-    _, known = state.whose("10.9.0.1", time.time_ns() - 1_000_000_000)
+    known = _owner(state, "10.9.0.1", 1_000_000_000)
     assert known is not None
     assert known.name == "comes"
 
@@ -134,6 +135,11 @@ def test_watch_that_is_cut_goes_on_without_loss(api_server: Kubernetes, api: Api
         until("it is known", lambda: "while-cut" in state.snapshot().namespaces)
         assert namespaces.counts.listed == 1
         assert namespaces.counts.watched >= 2
+
+
+def _owner(state: ClusterState, address: str, ago_ns: int) -> Pod | None:
+    at_ns = time.time_ns() - ago_ns
+    return state.whose(address, at_ns, at_ns)[1]
 
 
 def _pods(state: ClusterState, node: str, count: int) -> list:  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ A = "10.0.0.1"
 
 
 def _said(book: AddressBook, second: float) -> str:
-    found = book.whose(A, int(second * S))
+    found = book.whose(A, int(second * S), int(second * S))
     return found.interval.uid if found.interval else found.said
 
 
@@ -52,6 +52,26 @@ def test_whose_near_two_owners_is_ambiguous(second: float, said: str) -> None:
     assert _said(book, second) == said
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "said"),
+    [
+        (90, 99, "unknown"),
+        (90, 110, "old"),
+        (150, 203, "old"),
+        (150, 214, "old"),
+        (150, 216, "ambiguous"),
+        (206, 214, "unknown"),
+        (206, 230, "new"),
+        (204, 230, "ambiguous"),
+    ],
+)
+def test_whose_in_a_time_is_the_only_one_that_can_be_meant(
+    book: AddressBook, begin: int, end: int, said: str
+) -> None:
+    found = book.whose(A, begin * S, end * S)
+    assert (found.interval.uid if found.interval else found.said) == said
+
+
 def test_whose_after_ten_minutes_is_forgotten_but_not_before(book: AddressBook) -> None:
     book.tidy(799 * S)
     assert _said(book, 150) == "old"
@@ -70,7 +90,7 @@ def test_whose_in_a_gap_is_told_only_for_who_was_there_on_both_sides() -> None:
     assert [_said(book, second) for second in (199, 201, 229, 231, 236, 259)] == [
         "old", "unknown", "unknown", "unknown", "new", "new",
     ]  # fmt: skip
-    found = book.whose("10.0.0.2", 230 * S)
+    found = book.whose("10.0.0.2", 230 * S, 230 * S)
     assert found.interval is not None
     assert found.interval.uid == "lasting"
 

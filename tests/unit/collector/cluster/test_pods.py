@@ -75,7 +75,7 @@ def test_same_name_with_another_uid_ends_the_first(pods: PodSink, book: AddressB
     clock.ns = 2000 * S
     _put(pods, replace(_pod("u2", "db-0", address="10.0.0.2"), started_ns=2000 * S))
     assert list(pods.kept) == ["u2"]
-    assert book.whose("10.0.0.1", 2100 * S).said == "unknown"
+    assert book.whose("10.0.0.1", 2100 * S, 2100 * S).said == "unknown"
     known = pods.known("u1")
     assert known is not None
     assert known.name == "db-0"
@@ -86,14 +86,14 @@ def test_pod_that_is_over_has_no_address_any_more(pods: PodSink, book: AddressBo
     _put(pods, found)
     over = replace(found, pod=replace(found.pod, phase="Succeeded"), ended_ns=950 * S)
     _put(pods, over)
-    assert book.whose("10.0.0.1", 940 * S).said == "owner"
-    assert book.whose("10.0.0.1", 960 * S).said == "unknown"
+    assert book.whose("10.0.0.1", 940 * S, 940 * S).said == "owner"
+    assert book.whose("10.0.0.1", 960 * S, 960 * S).said == "unknown"
 
 
 def test_pod_on_the_host_network_has_no_address_of_its_own(pods: PodSink, book: AddressBook) -> None:
     found = _pod()
     _put(pods, replace(found, pod=replace(found.pod, is_on_host_network=True)))
-    assert book.whose("10.0.0.1", 950 * S).said == "unknown"
+    assert book.whose("10.0.0.1", 950 * S, 950 * S).said == "unknown"
 
 
 def test_vanished_in_a_new_list_had_its_address_until_the_gap(
@@ -102,8 +102,8 @@ def test_vanished_in_a_new_list_had_its_address_until_the_gap(
     _put(pods, _pod())
     clock.ns = 1500 * S
     pods.replace({}, 1400 * S)
-    assert book.whose("10.0.0.1", 1399 * S).said == "owner"
-    assert book.whose("10.0.0.1", 1401 * S).said == "unknown"
+    assert book.whose("10.0.0.1", 1399 * S, 1399 * S).said == "owner"
+    assert book.whose("10.0.0.1", 1401 * S, 1401 * S).said == "unknown"
 
 
 def test_pods_of_a_node_come_and_go(pods: PodSink) -> None:

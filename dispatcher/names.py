@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose addresses are, asked by agents in batches: one answer per question, in their order.
+
+Times are real time in ns. An owner is told only where nobody else could be meant in the whole time asked for.
+"""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from collector.cluster.state import ClusterState
+from collector.snapshot import Pod, Service
+
+MAX_QUESTIONS: Final = 5_000
+_Text = Annotated[str, Field(max_length=256)]
+_Time = Annotated[int, Field(ge=0, lt=1 << 63)]
+Kind = Literal["pod", "node", "service", "external", "unknown", "ambiguous"]
+
+
+class Question(BaseModel):
+    """Whose an address was in a time, or which pod has this uid."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    address: _Text = ""
+    from_ns: _Time = 0
+    until_ns: _Time = 0
+    uid: _Text = ""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Question":
+        if bool(self.address) == bool(self.uid):
+            raise ValueError("ask for an address or for a uid")
+        if self.from_ns > self.until_ns:
+            raise ValueError("from_ns is after until_ns")
+        return self
+
+
+class Questions(BaseModel):
+    """A batch of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asked: Annotated[list[Question], Field(max_length=MAX_QUESTIONS)]
+
+
+class ServicePortName(BaseModel):
+    """A port of a service."""
+
+    port: int
+    protocol: str
+    node_port: int = 0
+
+
+class Answer(BaseModel):
+    """Who it is. `unknown`: nobody that is known; `ambiguous`: two could be meant."""
+
+    kind: Kind
+    uid: str = ""
+    namespace: str = ""
+    name: str = ""
+    """Of the pod, node or service."""
+    workload: str = ""
+    workload_kind: str = ""
+    node: str = ""
+    labels: dict[str, str] | None = None
+    """Of a pod of the node that asks."""
+    ports: list[ServicePortName] = []
+
+
+class Answers(BaseModel):
+    """One per question."""
+
+    names: list[Answer]
+
+
+class NameBook:
+    """Answers from a state. Threads may share it."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self.counts: dict[str, int] = {}
+        """Answers so far, by kind."""
+
+    def answers(self, node: str, questions: Sequence[Question]) -> list[Answer]:
+        """For the agent of `node`."""
+        found = [self._answer(node, each) for each in questions]
+        for each in found:
+            self.counts[each.kind] = self.counts.get(each.kind, 0) + 1
+        return found
+
+    def _answer(self, node: str, question: Question) -> Answer:
+        if question.uid:
+            pod = self._state.pods.known(question.uid)
+            return Answer(kind="unknown") if pod is None else _of_pod(pod, node)
+        try:
+            address = ip_address(question.address)
+        except ValueError:
+            return Answer(kind="unknown")
+        whose, pod = self._state.whose(str(address), question.from_ns, question.until_ns)
+        if whose.said == "ambiguous":
+            return Answer(kind="ambiguous")
+        if pod is not None:
+            return _of_pod(pod, node)
+        if (host := self._state.node_at(str(address))) is not None:
+            return Answer(kind="node", name=host.name)
+        if (service := self._state.service_at(str(address))) is not None:
+            return _of_service(service)
+        return Answer(kind="external" if self._state.is_outside(address) else "unknown")
+
+
+def _of_pod(pod: Pod, node: str) -> Answer:
+    return Answer(
+        kind="pod",
+        uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        workload=pod.workload,
+        workload_kind=pod.workload_kind,
+        node=pod.node,
+        labels=dict(pod.labels) if pod.node == node else None,
+    )
+
+
+def _of_service(service: Service) -> Answer:
+    ports = [
+        ServicePortName(port=each.port, protocol=each.protocol, node_port=each.node_port)
+        for each in service.ports
+    ]
+    return Answer(kind="service", namespace=service.namespace, name=service.name, ports=ports)

@@ -47,6 +47,8 @@ START_LAG_MAX = 0.25
 SOCKETS_NS = 60_000_000
 """How often clients of a socket are served: looking costs as much as reading the ring."""
 PLAN_LOOK_NS = 500_000_000
+CONTROLLED_LOOK_NS = 40_000_000
+"""How often to look for a pod's interface that is new, or a plan that is."""
 CHECK_NS = 60_000_000_000
 """How often the agent looks whether it is still attached, and first."""
 
@@ -103,10 +105,13 @@ class Agent:
             self._clock = Clock()
             self._chronicle = Chronicle()
             totals = HopTotals()
+            control = start.control
             self._intake = Intake(
-                totals=totals if config.metrics is not None else None, has_rows=config.keeps_rows
+                totals=totals if config.metrics is not None else None,
+                has_rows=config.keeps_rows,
+                asks=None if control is None else control.asker,
             )
-            self._output = self._open_output(config)
+            self._output = self._open_output(config, config.cluster if control is None else control.cluster)
             if self._output is not None:
                 stack.callback(lambda output: output.close(time.monotonic_ns()), self._output)
             tai_ns = self._clock.offset.tai_offset_ns
@@ -116,9 +121,7 @@ class Agent:
             stack.callback(self._recorder.close)
             self._records = RecordServer(unix_socket.default_path("record"), self._recorder)
             stack.callback(self._records.close)
-            self._watchers = WatchServer(
-                unix_socket.default_path("watch"), self.facts, self._intake.namer.rows
-            )
+            self._watchers = WatchServer(unix_socket.default_path("watch"), self.facts, self._intake.rows)
             stack.callback(self._watchers.close)
             self._metrics = open_metrics(config.metrics, self._metrics_source(totals))
             if self._metrics is not None:
@@ -127,6 +130,7 @@ class Agent:
             self._wait_s, self._last_read_ns = LEAST_S, time.monotonic_ns()
             self._is_running = self._is_called = False
             self._next_sockets_ns = self._next_plan_look_ns = self._next_check_ns = 0
+            self._plan_look_ns = PLAN_LOOK_NS if control is None else CONTROLLED_LOOK_NS
             self._plan_changes = PlanChanges(
                 start.plan_file, self.datapath.load, self._chronicle.plan_refused
             )
@@ -192,11 +196,11 @@ class Agent:
         stored = None if self._output is None else self._output.facts()
         return AgentFacts(os.getpid(), nic, vports, self.counters(), stored, self.config.node)
 
-    def _open_output(self, config: AgentConfig) -> Output | None:
+    def _open_output(self, config: AgentConfig, cluster: str) -> Output | None:
         if config.forward is not None:
-            sink = server_output(config.forward, config.cluster, config.node)
+            sink = server_output(config.forward, cluster, config.node)
         elif config.store is not None:
-            sink = StoreOutput(config.store, config.cluster, config.node)
+            sink = StoreOutput(config.store, cluster, config.node)
         else:
             return None
         if sink.predecessor is not None:
@@ -231,7 +235,7 @@ class Agent:
         if self._plan_changes.is_pending:
             self._follow_plan(take)
         elif now_ns >= self._next_plan_look_ns:
-            self._next_plan_look_ns = now_ns + PLAN_LOOK_NS
+            self._next_plan_look_ns = now_ns + self._plan_look_ns
             self._plan_changes.look(self.datapath.spec)
         if now_ns >= self._next_check_ns:
             self._next_check_ns = now_ns + CHECK_NS

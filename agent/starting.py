@@ -8,7 +8,7 @@ nothing heavy is imported here.
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from agent.loading.background import Loading
 from agent.loading.cache import ProgramCache
@@ -16,24 +16,36 @@ from agent.loading.loader import Loaded, load
 from agent.lock import AgentLock
 from agent.network.discover import completed
 from agent.network.links import LinkWatch, links
-from agent.plan.file import PlanFile
+from agent.plan.file import PlanFile, PlanSource
 from agent.plan.model import Plan
+
+if TYPE_CHECKING:
+    from agent.control.control import Control
 
 
 class Start:
     """The lock of this network namespace, its plan, and programs on their way. close() lets go of them.
 
-    `stop` is asked while the programs are loaded. Raises AlreadyRunning, PlanError, DiscoveryError, OSError.
+    `stop` is asked while the programs are loaded. Raises AlreadyRunning, PlanError, DiscoveryError, OSError;
+    LoadStopped: it was to end before there was a plan.
     """
 
     def __init__(
-        self, plan_path: str | None, nic: str | None, stop: Callable[[], bool] = lambda: False
+        self,
+        plan_path: str | None,
+        nic: str | None,
+        stop: Callable[[], bool] = lambda: False,
+        control: "Callable[[], Control] | None" = None,
     ) -> None:
+        """`control`: how to be an agent of a cluster; its plan is waited for, `plan_path` does not count."""
         with ExitStack() as stack:
             self.lock = AgentLock()
             stack.callback(self.lock.close)
-            self.plan_file = PlanFile(plan_path) if plan_path else None
             self.watch = stack.enter_context(LinkWatch())
+            self.control = None if control is None else stack.enter_context(control())
+            self.plan_file: PlanSource | None = PlanFile(plan_path) if plan_path else None
+            if self.control is not None:
+                self.plan_file = self.control.plan_source(lambda: list(self.watch.known.values()), stop)
             self.base = _plan_without_file(nic) if self.plan_file is None else self.plan_file.plan
             """As given."""
             self.plan = completed(self.base, links())

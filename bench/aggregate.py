@@ -180,7 +180,8 @@ def one_round(intake: Intake, batches: Sequence[Records], number: int) -> Cost:
         intake.samples(clock, "boot", (second + 1) * SECOND_NS)
         cost.samples_s += time.thread_time() - began_s
     began_s = time.thread_time()
-    rows = len(intake.summaries(HOP_10S))
+    [found] = intake.summaries(HOP_10S, clock, 0)
+    rows = len(found)
     cost.summaries_s = time.thread_time() - began_s
     if rows != SERIES:
         raise RuntimeError(f"bench aggregate: {rows} series instead of {SERIES}")
@@ -218,7 +219,7 @@ def measure_memory() -> Memory:
         batch["encap_context"] = ContextKind.W3C << 4 | second % len(ENCAPS)
         intake.add(batch)
         intake.samples(clock, "boot", second * SECOND_NS)
-    rows = [len(intake.summaries(table)) for table in SUMMARIES]
+    rows = [len(one) for table in SUMMARIES for one in intake.summaries(table, clock, 0)]
     return Memory(max(rows), len(ENCAPS) * len(known), (rss_bytes() - before) / 1e6)
 
 

@@ -20,7 +20,7 @@ Kind = Literal["pod", "node", "service", "external", "unknown", "ambiguous"]
 
 
 class Question(BaseModel):
-    """Whose an address was in a time, or which pod has this uid."""
+    """Whose an address was in a time, which pod has a uid, or which service a node port."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -28,11 +28,12 @@ class Question(BaseModel):
     from_ns: _Time = 0
     until_ns: _Time = 0
     uid: _Text = ""
+    node_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
     @model_validator(mode="after")
     def _is_one(self) -> "Question":
-        if bool(self.address) == bool(self.uid):
-            raise ValueError("ask for an address or for a uid")
+        if [bool(self.address), bool(self.uid), bool(self.node_port)].count(True) != 1:
+            raise ValueError("ask for an address, a uid or a node port")
         if self.from_ns > self.until_ns:
             raise ValueError("from_ns is after until_ns")
         return self
@@ -95,6 +96,9 @@ class NameBook:
         if question.uid:
             pod = self._state.pods.known(question.uid)
             return Answer(kind="unknown") if pod is None else _of_pod(pod, node)
+        if question.node_port:
+            found = self._state.service_of_port(question.node_port)
+            return Answer(kind="unknown") if found is None else _of_service(found)
         try:
             address = ip_address(question.address)
         except ValueError:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From named records to summary rows: one per series and interval (docs/store.md, "Tables")."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,8 @@ from store.histogram import BUCKETS, bucket_of, quantiles, quarter_octaves
 from store.schema import QUARTER_OCTAVES, SERIES, SUMMARIES, Table
 
 MAX_SERIES = 500
+MORE_WITH_MARKS = 4
+"""So many more series there may be while each pod elsewhere has its own."""
 OTHERS = 8
 """Places for what is beyond the bound: one per kind and message."""
 _SHARES = {"p50_ns": 0.5, "p90_ns": 0.9, "p95_ns": 0.95, "p99_ns": 0.99, "p999_ns": 0.999}
@@ -24,7 +27,7 @@ _GREATEST = np.iinfo(np.uint32).max
 
 
 @dataclass(slots=True)
-class _Interval:
+class Interval:
     """The series of one interval that is not over, each in a place of its own."""
 
     max_series: int
@@ -55,10 +58,10 @@ class _Interval:
         number = min(len(self.others), OTHERS - 1)
         return self.others.setdefault(other, self.max_series + number)
 
-    def merge(self, finer: "_Interval") -> None:
-        """Adds everything that is in `finer`."""
+    def merge(self, finer: "Interval", named: Callable[[Row], Row] = lambda series: series) -> None:
+        """Adds everything that is in `finer`, under the names that `named` gives its series."""
         for series, at in (*finer.places.items(), *finer.others.items()):
-            to = self._place_of_other(series) if at >= finer.max_series else self.place(series)
+            to = self._place_of_other(series) if at >= finer.max_series else self.place(named(series))
             self.counts[to] += finer.counts[at]
             self.retransmitted[to] += finer.retransmitted[at]
             self.sum_ns[to] += finer.sum_ns[at]
@@ -90,11 +93,12 @@ class Aggregator:
     One thread. `take` in the order of store.schema.SUMMARIES: a coarser row gets what a finer one has given.
     """
 
-    def __init__(self, namer: Namer, max_series: int = MAX_SERIES) -> None:
-        self.max_series = max_series
+    def __init__(self, namer: Namer, max_series: int = MAX_SERIES, *, asks: bool = False) -> None:
+        """`asks`: series may have marks for names; `take` of the finest table is not for them, `part` is."""
+        self.max_series = max_series * MORE_WITH_MARKS if asks else max_series
         self._namer = namer
-        self._intervals = {table.name: _Interval(max_series) for table in SUMMARIES}
-        self._open = self._intervals[SUMMARIES[0].name]
+        self._intervals = {table.name: Interval(max_series) for table in SUMMARIES}
+        self._open = Interval(self.max_series) if asks else self._intervals[SUMMARIES[0].name]
         self._other_hops = dict.fromkeys(self._intervals, 0)
         self._names: Names | None = None
         self._place_of = np.zeros(0, np.intp)
@@ -123,7 +127,7 @@ class Aggregator:
         """The rows of the interval that ends now, and begins the next one."""
         interval = self._intervals[table.name]
         batch = _rows(table, interval)
-        self._other_hops[table.name] += int(interval.hops()[self.max_series :].sum())
+        self._other_hops[table.name] += int(interval.hops()[interval.max_series :].sum())
         coarser = SUMMARIES[SUMMARIES.index(table) + 1 :]
         if coarser:
             self._intervals[coarser[0].name].merge(interval)
@@ -131,6 +135,17 @@ class Aggregator:
             self._place_of[:] = _NO_PLACE
         interval.clear()
         return batch
+
+    def part(self) -> Interval:
+        """What was added since the last call, as it is named: the interval ends, and the next one begins."""
+        done, self._open = self._open, Interval(self.max_series)
+        self._place_of[:] = _NO_PLACE
+        return done
+
+    def named(self, part: Interval, named: Callable[[Row], Row]) -> Batch:
+        """The rows of the finest table for a `part`, with these names."""
+        self._intervals[SUMMARIES[0].name].merge(part, named)
+        return self.take(SUMMARIES[0])
 
     def counters(self) -> dict[str, int]:
         """Hops beyond the bound of series, by table, in the rows taken so far."""
@@ -176,7 +191,7 @@ def _other(series: Row) -> Row:
     )
 
 
-def _rows(table: Table, interval: _Interval) -> Batch:
+def _rows(table: Table, interval: Interval) -> Batch:
     series = [*interval.places, *interval.others]
     used = slice(len(series))  # the others' places begin where the bound is reached
     counts = interval.counts[used]

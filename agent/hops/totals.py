@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.hops.records import Records
+from agent.naming.marks import REMOTE, is_mark
 from agent.naming.names import COLUMNS, Codes, Names, Row
 from bpf.record import Quality
 
@@ -132,6 +133,8 @@ class HopTotals:
 
 def _workload(row: Row, end: tuple[int, int]) -> str:
     namespace, workload = (row[at] for at in end)
+    if is_mark(workload):
+        workload = REMOTE
     return f"{namespace}/{workload}" if namespace else workload
 
 

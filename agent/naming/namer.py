@@ -30,16 +30,17 @@ class Namer:
     thread. Times are CLOCK_MONOTONIC in ns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks: bool = False) -> None:
+        """`asks`: names that the plan does not have are marks (agent.naming.marks)."""
         self.names = Names()
         """What the codes of the last call of `codes` mean; a new object when numbering begins anew."""
-        self._tables = NameTables()
+        self._tables = NameTables(asks=asks)
         self._flows = FlowTable(CHUNK, self._tally)
         self._keys = np.empty((CHUNK, 8), np.uint64)
         self._marks: list[tuple[str, ...]] = []
         """The counters in which a hop of each code counts."""
         self._is_marked = np.zeros(0, np.bool_)
-        self._totals = dict.fromkeys((*_COUNTED, "names_renumbered"), 0)
+        self._totals = dict.fromkeys((*COUNTED, "names_renumbered"), 0)
         self._requests = RequestCounts()
 
     def update(
@@ -134,7 +135,7 @@ class Namer:
         kinds, first, second = ends_of(keys)
         self._requests.add(kinds, first, second, hops)
         if len(self._marks) < len(self.names):
-            new = [_marks(row) for row in self.names.rows[len(self._marks) :]]
+            new = [counted_as(row) for row in self.names.rows[len(self._marks) :]]
             self._marks += new
             self._is_marked = np.concatenate([self._is_marked, np.array([bool(marks) for marks in new])])
         marked = np.flatnonzero(self._is_marked.take(codes))
@@ -153,7 +154,7 @@ _KINDS = {kind.value: kind.label for kind in Kind}
 _ENCAPS = {encap.value: encap.label for encap in Encap}
 _CONTEXTS = {context.value: context.label for context in ContextKind}
 _MESSAGES = dict(enumerate(MESSAGES))
-_COUNTED = ("unknown_source", "unknown_destination", "unknown_service", "ambiguous")
+COUNTED = ("unknown_source", "unknown_destination", "unknown_service", "ambiguous")
 _SRC_NS, _SRC, _DST_NS, _DST, _SERVICE = (
     COLUMNS.index(column) for column in ("src_ns", "src_workload", "dst_ns", "dst_workload", "service")
 )
@@ -163,7 +164,7 @@ def _label(labels: dict[int, str], number: int) -> str:
     return labels.get(number, str(number))
 
 
-def _marks(row: tuple[str, ...]) -> tuple[str, ...]:
+def counted_as(row: Row) -> tuple[str, ...]:
     """Which counters a hop of these names counts in."""
     source, destination, service = (row[_SRC_NS], row[_SRC]), (row[_DST_NS], row[_DST]), row[_SERVICE]
     unknown, ambiguous = ("", UNKNOWN.workload), ("", AMBIGUOUS.workload)

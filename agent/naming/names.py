@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,15 @@ COLUMNS = (
 """What a hop is called, by columns of store.schema.HOP_SAMPLE."""
 Row = tuple[str, ...]
 """One text per column of COLUMNS."""
+
+
+class EndNames(NamedTuple):
+    """Who an end of a hop is, by columns; a bucket has neither namespace nor pod."""
+
+    namespace: str
+    pod: str
+    workload: str
+
 
 _NO_NUMBER = np.uint32(0xFFFF_FFFF)
 _series = itemgetter(*(COLUMNS.index(column) for column in SERIES))

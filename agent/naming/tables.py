@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 from typing import TypeVar
 
 from agent.naming.history import Answer, History
+from agent.naming.marks import address_mark, node_port_mark, service_mark
 from agent.network.links import Link
 from agent.plan.model import Plan, VportPlan
 from agent.plan.names import BUCKETS, Address, NamesPlan, Network
@@ -73,7 +74,9 @@ class Changed:
 class NameTables:
     """The names of one node's hops. `update` says what there is, `named` asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks: bool = False) -> None:
+        """`asks`: who is not of this node is not in the plan, a mark stands for it until it is asked for."""
+        self._asks = asks
         self._ifindexes: History[int, End] = History(AMBIGUOUS)
         self._addresses: History[bytes, End] = History(AMBIGUOUS)
         self._services: History[tuple[bytes, int], str] = History(AMBIGUOUS_SERVICE)
@@ -153,7 +156,8 @@ class NameTables:
         found = self._addresses.at(address, time_ns)
         if found.owner is not None:
             return found
-        return Answer(self._outside(address), found.since_ns, found.until_ns)
+        other = End("", "", address_mark(address)) if self._asks else self._outside(address)
+        return Answer(other, found.since_ns, found.until_ns)
 
     def _outside(self, address: bytes) -> End:
         """Of an address that is nobody's."""
@@ -168,6 +172,11 @@ class NameTables:
         if found.owner is not None:
             return found
         node = self._addresses.at(flow.dst_before, time_ns)
+        if self._asks:
+            is_node = node.owner == HOST
+            port = flow.dport_before
+            mark = node_port_mark(port) if is_node else service_mark(flow.dst_before, port)
+            return _within(_within(Answer(mark), node), found)
         if node.owner != HOST:
             return _within(_within(Answer(None), node), found)
         return _within(_within(self._node_ports.at(flow.dport_before, time_ns), node), found)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a plan file that changed to the plan that is followed: checked, programs loaded in the background."""
+"""From a plan that changed to the plan that is followed: checked, programs loaded in the background."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from agent.loading.background import Loading
 from agent.loading.loader import Loaded, LoaderError
 from agent.network.discover import DiscoveryError, completed
 from agent.network.links import links
-from agent.plan.file import PlanFile
+from agent.plan.file import PlanSource
 from agent.plan.model import Plan
 from bpf.spec import ProgramSpec
 
@@ -40,9 +40,9 @@ class _Change:
 
 
 class PlanChanges:
-    """Looks after a plan file (None: there is none). `refused` is told why a plan is not followed."""
+    """Looks after where the plan comes from (None: nowhere). `refused` is told why a plan is not followed."""
 
-    def __init__(self, file: PlanFile | None, load: Load, refused: Callable[[str], None]) -> None:
+    def __init__(self, file: PlanSource | None, load: Load, refused: Callable[[str], None]) -> None:
         self._file = file
         self._load = load
         self._refused = refused

@@ -4,8 +4,9 @@
 import os
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
-from agent.plan.model import PlanError, load_plan
+from agent.plan.model import Plan, PlanError, load_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,17 @@ def decide(loaded: Signature | None, last_seen: Signature | None, now: Signature
     if now == loaded:
         return Action.KEEP
     return Action.READ if now == last_seen else Action.WAIT
+
+
+class PlanSource(Protocol):
+    """Where a plan comes from; `poll` is called often, and says whether `plan` or `error` is new."""
+
+    plan: Plan
+    error: PlanError | None
+    """Why what there is now was not taken; None: `plan` is it."""
+
+    def poll(self) -> bool:
+        """Look."""
 
 
 class PlanFile:

@@ -4,9 +4,12 @@
 This is the message that an agent receives; standalone it is a YAML file, or is made from the interfaces.
 """
 
+import glob
 import os
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,6 +26,7 @@ from agent.plan.yaml_model import kind_of, validated
 from bpf.spec import ProgramSpec
 
 _IFNAME_BYTES = 15
+_UNESCAPED = re.compile(r"\[([*?[])\]")
 _DIRECTION_BITS = {"in": 1, "out": 2}
 
 
@@ -144,7 +148,25 @@ class Plan(PlanModel):
 
     def vport_for(self, ifname: str) -> VportPlan | None:
         """The first entry whose pattern fits; None: this interface is no vport of ours."""
-        return next((vport for vport in self.vports if fnmatchcase(ifname, vport.match)), None)
+        exact, patterns = self._entries
+        at = exact.get(ifname, len(self.vports))
+        at = next(
+            (each for each in patterns if each < at and fnmatchcase(ifname, self.vports[each].match)), at
+        )
+        return self.vports[at] if at < len(self.vports) else None
+
+    @cached_property
+    def _entries(self) -> tuple[dict[str, int], tuple[int, ...]]:
+        """Places of entries that fit one name only, by that name, and of all others: hundreds are usual."""
+        exact: dict[str, int] = {}
+        patterns = []
+        for at, vport in enumerate(self.vports):
+            name = _UNESCAPED.sub(r"\1", vport.match)
+            if glob.escape(name) == vport.match:
+                exact.setdefault(name, at)
+            else:
+                patterns.append(at)
+        return exact, tuple(patterns)
 
     def spec(self) -> ProgramSpec:
         """The program spec, with the filter on if a vport needs it."""

@@ -4,7 +4,7 @@
 Intervals are counted on CLOCK_MONOTONIC from the start on: real time may jump.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.clock import Clock
@@ -80,7 +80,7 @@ class Output:
                 self._next_ns[table.name] = _after(
                     self._next_ns[table.name], table.interval_s * SECOND_NS, now_ns
                 )
-                self._end_interval(table)
+                self._end_interval(table, now_ns)
                 if table is HOP_10S:
                     self._chronicle.counters(counters())
         self._put_samples(now_ns)
@@ -107,23 +107,29 @@ class Output:
 
     def _finish(self, now_ns: int, last_word: Callable[[], None]) -> None:
         self._is_finished = True
-        for table in SUMMARIES:
-            self._end_interval(table)
-        self._put_samples(now_ns)
+        self._put_samples(now_ns)  # before their interval ends: what waits for a name waits in it
+        finest, *coarser = SUMMARIES
+        self._end_interval(finest, now_ns)
+        self._put(self._intake.last())
+        for table in coarser:
+            self._end_interval(table, now_ns)
         self._look_at_store()
         last_word()
         self._put_events(now_ns)
         self._sink.close()
 
-    def _end_interval(self, table: Table) -> None:
-        batch = self._intake.summaries(table)
-        if table is HOP_10S:
-            self._hops += _sum(batch, "count")
-            self._retransmitted += _sum(batch, "retransmitted")
-        self._sink.append(batch)
+    def _end_interval(self, table: Table, now_ns: int) -> None:
+        self._put(self._intake.summaries(table, self._clock.offset, now_ns))
 
     def _put_samples(self, now_ns: int) -> None:
-        self._sink.append(self._intake.samples(self._clock.offset, self._boot_id, now_ns))
+        self._put(self._intake.samples(self._clock.offset, self._boot_id, now_ns))
+
+    def _put(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            if batch.table is HOP_10S:
+                self._hops += _sum(batch, "count")
+                self._retransmitted += _sum(batch, "retransmitted")
+            self._sink.append(batch)
 
     def _look_at_store(self) -> None:
         facts = self._sink.facts()

@@ -35,6 +35,7 @@ class ClusterState:
         self._inventories: dict[str, NodeInventory] = {}
         self._node_at: dict[str, str] = {}
         self._service_at: dict[str, Key] = {}
+        self._service_of_port: dict[int, Key] = {}
         self._networks: tuple[IPv4Network | IPv6Network, ...] | None = None
         """Of pods; empty: not all are known; None: to be found again."""
         self.nodes: KeptSink[str, Node] = KeptSink(
@@ -104,6 +105,12 @@ class ClusterState:
             key = self._service_at.get(address)
             return None if key is None else self.services.kept.get(key)
 
+    def service_of_port(self, node_port: int) -> Service | None:
+        """The service that has this node port."""
+        with self._lock:
+            key = self._service_of_port.get(node_port)
+            return None if key is None else self.services.kept.get(key)
+
     def node_at(self, address: str) -> Node | None:
         """The node that has this address."""
         with self._lock:
@@ -147,8 +154,16 @@ class ClusterState:
     def _index_service(self, before: Service | None, after: Service | None) -> None:
         for each in _addresses(before):
             self._service_at.pop(each, None)
+        for port in _node_ports(before):
+            self._service_of_port.pop(port, None)
         if after is not None:
-            self._service_at |= dict.fromkeys(_addresses(after), (after.namespace, after.name))
+            key = (after.namespace, after.name)
+            self._service_at |= dict.fromkeys(_addresses(after), key)
+            self._service_of_port |= dict.fromkeys(_node_ports(after), key)
+
+
+def _node_ports(service: Service | None) -> tuple[int, ...]:
+    return () if service is None else tuple(each.node_port for each in service.ports if each.node_port)
 
 
 def _networks(texts: Iterable[str]) -> Iterator[IPv4Network | IPv6Network]:

@@ -7,7 +7,7 @@ from agent.network.links import Link
 from agent.plan.model import parse_plan
 from bpf.record import Kind
 from store.batch import Batch, Labels
-from store.schema import HOP_10M, HOP_10S, SUMMARIES
+from store.schema import HOP_10M, HOP_10S, SUMMARIES, Table
 from tests.unit.agent.made_records import SECOND_NS, made, traced
 
 CLOCK = ClockOffset(0, 0, 0, 0, 0)
@@ -21,6 +21,11 @@ def intake() -> Intake:
     return found
 
 
+def summary(one: Intake, table: Table) -> Batch:
+    [batch] = one.summaries(table, CLOCK, 0)
+    return batch
+
+
 def hops(batch: Batch) -> int:
     count = batch.columns["count"]
     assert not isinstance(count, Labels)
@@ -32,7 +37,7 @@ def test_intake_gives_each_record_to_every_table() -> None:
     for size in (1, 10, GATHERED, 3, 2 * GATHERED, 0):
         one.add(traced(size))
     total = 3 * GATHERED + 14
-    assert [hops(one.summaries(table)) for table in SUMMARIES] == [total] * 3
+    assert [hops(summary(one, table)) for table in SUMMARIES] == [total] * 3
     one.samples(CLOCK, "boot", SECOND_NS)
     counted = one.counters()
     assert counted["samples"] + counted["samples_tail"] + counted["samples_not_kept"] == total
@@ -40,15 +45,16 @@ def test_intake_gives_each_record_to_every_table() -> None:
 
 def test_intake_of_nothing_has_empty_batches() -> None:
     one = intake()
-    assert len(one.samples(CLOCK, "boot", SECOND_NS)) == 0
-    assert [len(one.summaries(table)) for table in SUMMARIES] == [0, 0, 0]
+    [batch] = one.samples(CLOCK, "boot", SECOND_NS)
+    assert len(batch) == 0
+    assert [len(summary(one, table)) for table in SUMMARIES] == [0, 0, 0]
 
 
 def test_intake_names_waiting_records_by_what_is_known_when_they_are_due() -> None:
     one = Intake()
     one.add(made(Kind.TX, first_ifindex=11, at_ns=SECOND_NS))
     one.update(PLAN, LINKS, 2 * SECOND_NS)
-    batch = one.samples(CLOCK, "boot", 2 * SECOND_NS)
+    [batch] = one.samples(CLOCK, "boot", 2 * SECOND_NS)
     pod = batch.columns["src_pod"]
     assert isinstance(pod, Labels)
     assert pod.texts().tolist() == ["web-1"]
@@ -76,5 +82,5 @@ def test_intake_survives_intervals_in_any_order() -> None:
     found = 0
     for table in (HOP_10M, HOP_10S, HOP_10M, HOP_10S):
         one.add(np.concatenate([made(Kind.RX), made(Kind.TX)]))
-        found += hops(one.summaries(table)) if table is HOP_10S else 0
+        found += hops(summary(one, table)) if table is HOP_10S else 0
     assert found == 8

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP to the controller, one connection, for one thread. Only what is in Python: the agent stays small."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+MAX_ANSWER_BYTES: Final = 8 << 20
+TIMEOUT_S: Final = 5.0
+_MAX_TOKEN_BYTES: Final = 16 << 10
+_SHOWN: Final = 300
+
+
+class ControllerError(Exception):
+    """The controller refused or cannot be asked. `status`: of HTTP, 0 where there was no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"controller: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerAddress:
+    """Where the controller is, and how to know each other. The token is read again for every request."""
+
+    url: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    """Who signs its certificate (PEM); None: whom the system trusts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of status 200 to 399."""
+
+    status: int
+    etag: str
+    body: bytes
+
+
+class ControllerClient:
+    """Keeps its connection for the next request; a connection that was closed meanwhile is made anew once."""
+
+    def __init__(self, address: ControllerAddress) -> None:
+        self._address = address
+        self._connection: http.client.HTTPConnection | None = None
+        self._is_used = False
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Reply:
+        """Raises ControllerError, and nothing else."""
+        sent = {"Accept": "application/json", "Connection": "keep-alive"} | dict(headers or {})
+        token = self._token()
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        was_used = self._is_used
+        try:
+            return self._once(method, path, body, sent, timeout_s)
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+            if not was_used:
+                raise ControllerError(0, _short(error)) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ControllerError(0, _short(error)) from None
+        try:
+            return self._once(method, path, body, sent, timeout_s)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ControllerError(0, _short(error)) from None
+
+    def close(self) -> None:
+        """Close the connection; another thread may do it to end a request that waits."""
+        connection, self._connection, self._is_used = self._connection, None, False
+        if connection is not None:
+            with suppress(OSError, AttributeError):
+                connection.sock.shutdown(2)
+            connection.close()
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float
+    ) -> Reply:
+        is_done = False
+        try:
+            connection = self._connected(timeout_s)
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            data = response.read(MAX_ANSWER_BYTES + 1)
+            if len(data) > MAX_ANSWER_BYTES:
+                raise ControllerError(0, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            self._is_used = is_done = not response.will_close
+        finally:
+            if not is_done:
+                self.close()
+        if response.status >= 400:
+            raise ControllerError(response.status, f"{response.status}: {_detail(data)}")
+        return Reply(response.status, response.headers.get("ETag", ""), data)
+
+    def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
+        if self._connection is None:
+            place = urlsplit(self._address.url)
+            host, port = place.hostname or "", place.port
+            if place.scheme == "https":
+                context = ssl.create_default_context(cafile=self._address.ca_file)
+                self._connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+            else:
+                self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+            self._connection.connect()
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout_s)
+        return self._connection
+
+    def _token(self) -> str:
+        """Kubernetes replaces it every few minutes. Raises ControllerError."""
+        file = self._address.token_file
+        if file is None:
+            return ""
+        try:
+            with file.open("rb") as opened:
+                text = opened.read(_MAX_TOKEN_BYTES).decode("ascii").strip()
+        except OSError as error:
+            raise ControllerError(0, f"token file {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ControllerError(0, f"token file {file}: it is no token") from None
+        if not text or not text.isprintable() or " " in text:
+            raise ControllerError(0, f"token file {file}: it is no token")
+        return text
+
+
+def _detail(data: bytes) -> str:
+    with suppress(ValueError, RecursionError):
+        found = json.loads(data)
+        if isinstance(found, dict) and isinstance(found.get("detail"), str):
+            return " ".join(found["detail"][:_SHOWN].split())
+    return "without a reason"
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate cannot be trusted: {error.verify_message}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:_SHOWN] or type(error).__name__

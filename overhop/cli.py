@@ -147,6 +147,11 @@ def agent(
     plan: Annotated[str | None, _setting("--plan")] = None,
     nic: Annotated[str | None, _setting("--nic")] = None,
     attach: Annotated[str | None, _setting("--attach")] = None,
+    controller: Annotated[str | None, _setting("--controller")] = None,
+    controller_token_file: Annotated[str | None, _setting("--controller-token-file")] = None,
+    controller_ca_file: Annotated[str | None, _setting("--controller-ca-file")] = None,
+    cri: Annotated[str | None, _setting("--cri")] = None,
+    state: Annotated[str | None, _setting("--state")] = None,
     store: Annotated[str | None, _setting("--store")] = None,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
@@ -173,6 +178,11 @@ def agent(
         "--plan": plan,
         "--nic": nic,
         "--attach": attach,
+        "--controller": controller,
+        "--controller-token-file": controller_token_file,
+        "--controller-ca-file": controller_ca_file,
+        "--cri": cri,
+        "--state": state,
         "--store": store,
         "--store-token-file": token_file,
         "--store-ca-file": ca_file,
@@ -185,6 +195,41 @@ def agent(
         "--metrics-listen": metrics_listen,
     }
     return do_agent(AgentOptions(configured(context, config_file, options).config, duration_s, as_json))
+
+
+@app.command("controller")
+def run_controller(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    listen: Annotated[str | None, _setting("--listen")] = None,
+    certificate: Annotated[str | None, _setting("--tls-cert")] = None,
+    key: Annotated[str | None, _setting("--tls-key")] = None,
+    policies: Annotated[str | None, _setting("--policies")] = None,
+    agent_tokens: Annotated[str | None, _setting("--agent-tokens")] = None,
+    people_token_file: Annotated[str | None, _setting("--people-token-file")] = None,
+    namespace: Annotated[str | None, _setting("--namespace")] = None,
+    kubeconfig: Annotated[str | None, _setting("--kubeconfig")] = None,
+    cluster: Annotated[str | None, _setting("--cluster")] = None,
+    node: Annotated[str | None, _setting("--node")] = None,
+    metrics_listen: Annotated[str | None, _setting("--metrics-listen")] = None,
+) -> int:
+    """Follow a Kubernetes cluster and tell its agents what to do, until stopped."""
+    from overhop.commands.controller import do_controller
+
+    options = {
+        "--listen": listen,
+        "--tls-cert": certificate,
+        "--tls-key": key,
+        "--policies": policies,
+        "--agent-tokens": agent_tokens,
+        "--people-token-file": people_token_file,
+        "--namespace": namespace,
+        "--kubeconfig": kubeconfig,
+        "--cluster": cluster,
+        "--node": node,
+        "--metrics-listen": metrics_listen,
+    }
+    return do_controller(configured(context, config_file, options))
 
 
 @config_app.callback()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
@@ -132,6 +133,22 @@ _Positive = Annotated[float, PlainValidator(_positive)]
 _OptionalListen = Annotated[Listen | None, PlainValidator(_listen)]
 
 
+def _url(value: object) -> str | None:
+    if value is None or value == NONE:
+        return None
+    parts = urlsplit(value) if isinstance(value, str) else urlsplit("")
+    try:
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or parts.path not in ("", "/") or parts.query or parts.username or parts.fragment:
+        raise ValueError("it is no address such as https://HOST:PORT, or none")
+    return str(value).rstrip("/")
+
+
+_OptionalUrl = Annotated[str | None, PlainValidator(_url)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -148,6 +165,24 @@ class AgentSection(_Section):
     )
     attach: Annotated[Literal["auto", "tcx", "clsact"], Option("--attach")] = Field(
         default="auto", description="How programs are attached: auto, tcx or clsact; auto: TCX if there is."
+    )
+    controller: Annotated[_OptionalUrl, Option("--controller", "URL")] = Field(
+        default=None,
+        description="The cluster's controller, such as https://HOST:9443 (docs/controller.md); none: none.",
+    )
+    controller_token_file: Annotated[_OptionalPath, Option("--controller-token-file", "FILE")] = Field(
+        default=None, description="File with this agent's token for the controller, read again each time."
+    )
+    controller_ca_file: Annotated[_OptionalPath, Option("--controller-ca-file", "FILE")] = Field(
+        default=None, description="Certificates (PEM) of who signs the controller's; none: the system's."
+    )
+    cri: Annotated[str, Option("--cri", "SOCKET")] = Field(
+        default="auto",
+        description="Socket of the container runtime that tells this node's pods; auto: a usual one; none.",
+    )
+    state: Annotated[_OptionalPath, Option("--state", "DIR")] = Field(
+        default=Path("/var/lib/overhop/agent"),
+        description="Where the last plan of the controller is kept; none: nowhere.",
     )
 
 
@@ -189,6 +224,36 @@ class MetricsSection(_Section):
     )
 
 
+class ControllerSection(_Section):
+    """How the controller of a cluster runs."""
+
+    listen: Annotated[_OptionalListen, Option("--listen", "ADDR:PORT")] = Field(
+        default=Listen("127.0.0.1", 9443), description="IP address and TCP port for agents and people."
+    )
+    certificate: Annotated[_OptionalPath, Option("--tls-cert", "FILE")] = Field(
+        default=None, description="Its certificate (PEM), read again when replaced; none: plain HTTP."
+    )
+    key: Annotated[_OptionalPath, Option("--tls-key", "FILE")] = Field(
+        default=None, description="The certificate's key (PEM)."
+    )
+    policies: Annotated[_OptionalPath, Option("--policies", "FILE")] = Field(
+        default=None, description="What is traced (docs/policy.md); none: everything."
+    )
+    agent_tokens: Annotated[_OptionalPath, Option("--agent-tokens", "FILE")] = Field(
+        default=None,
+        description="Lines NODE TOKEN, for agents outside of a cluster; none: Kubernetes says whose one is.",
+    )
+    people_token_file: Annotated[_OptionalPath, Option("--people-token-file", "FILE")] = Field(
+        default=None, description="File with the token of people; none: people cannot come in."
+    )
+    namespace: Annotated[_Label, Option("--namespace", "NAME")] = Field(
+        default="overhop", description="Kubernetes namespace of the controller's lease and of the agents."
+    )
+    kubeconfig: Annotated[_OptionalPath, Option("--kubeconfig", "FILE")] = Field(
+        default=None, description="Which cluster; none: $KUBECONFIG, the pod's own, ~/.kube/config."
+    )
+
+
 class LoggingSection(_Section):
     """Logs on standard error."""
 
@@ -212,6 +277,7 @@ class Config(_Section):
     )
     agent: AgentSection = AgentSection()
     store: StoreSection = StoreSection()
+    controller: ControllerSection = ControllerSection()
     metrics: MetricsSection = MetricsSection()
     logging: LoggingSection = LoggingSection()
 

@@ -17,7 +17,7 @@ NOTHING: Final = NodePlan(cluster="", node="-")
 
 
 class ControlledPlan:
-    """Call `poll` often: it costs nothing while nothing changes. `links` are the interfaces of this moment."""
+    """Call `poll` often: it costs nothing while nothing changes."""
 
     error: PlanError | None = None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import overhop
 from overhop import errors
 from overhop.config import Config, StoreSection
+from overhop.controlled import control_of
 from store.errors import StoreError
 from store.influxdb.target import Target, read_secret
 
@@ -67,7 +68,7 @@ def do_agent(options: AgentOptions) -> int:
         options.duration_s
     )  # before anything is attached: a signal meanwhile must not leave it there
     try:
-        with Start(plan, agent_section.nic, lambda: stop.asked) as start:
+        with Start(plan, agent_section.nic, lambda: stop.asked, control_of(options.config)) as start:
             _trace(options, start, stop)
     except LoadStopped:
         pass  # nothing was attached, nothing counted

@@ -118,6 +118,7 @@ class Controller:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it says where it listens in colours
         chores = [loop.create_task(self._tidy()), loop.create_task(self._renew_certificate())]
         self.cluster.start()
         self.control.start(loop)

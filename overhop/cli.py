@@ -37,6 +37,10 @@ store_app = typer.Typer(
     name="store", help="The store that agents fill (docs/store.md).", rich_markup_mode=None
 )
 app.add_typer(store_app)
+cluster_app = typer.Typer(
+    name="cluster", help="overhop in a Kubernetes cluster (docs/kubernetes.md).", rich_markup_mode=None
+)
+app.add_typer(cluster_app)
 
 
 def _setting(flag: str, doc: str = "") -> Any:  # noqa: ANN401  typer's own type is untyped
@@ -150,6 +154,7 @@ def agent(
     controller: Annotated[str | None, _setting("--controller")] = None,
     controller_token_file: Annotated[str | None, _setting("--controller-token-file")] = None,
     controller_ca_file: Annotated[str | None, _setting("--controller-ca-file")] = None,
+    controller_name: Annotated[str | None, _setting("--controller-name")] = None,
     cri: Annotated[str | None, _setting("--cri")] = None,
     state: Annotated[str | None, _setting("--state")] = None,
     store: Annotated[str | None, _setting("--store")] = None,
@@ -181,6 +186,7 @@ def agent(
         "--controller": controller,
         "--controller-token-file": controller_token_file,
         "--controller-ca-file": controller_ca_file,
+        "--controller-name": controller_name,
         "--cri": cri,
         "--state": state,
         "--store": store,
@@ -195,6 +201,109 @@ def agent(
         "--metrics-listen": metrics_listen,
     }
     return do_agent(AgentOptions(configured(context, config_file, options).config, duration_s, as_json))
+
+
+Kubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", metavar="FILE", help="Which cluster [default: as kubectl]")
+]
+KubeContext = Annotated[
+    str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig [default: its own]")
+]
+KubeNamespace = Annotated[
+    str, typer.Option("--namespace", metavar="NAME", help="Where overhop is, or is to be.")
+]
+
+
+@cluster_app.callback()
+def cluster_command() -> None:
+    """overhop in a Kubernetes cluster (docs/kubernetes.md): a controller, and an agent on every node."""
+
+
+@cluster_app.command("install")
+def cluster_install(
+    image: Annotated[
+        str, typer.Option("--image", metavar="NAME", help="Image of overhop, one that nodes can get.")
+    ],
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: KubeNamespace = "overhop",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="URL", help="Server for hops, such as influxdb2://HOST:8086/ORG."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--store-token-file", metavar="FILE", help="File with the server's token.")
+    ] = None,
+    policies: Annotated[
+        Path | None, typer.Option("--policies", metavar="FILE", help="What is traced (docs/policy.md).")
+    ] = None,
+    node_cidr: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node-cidr",
+            metavar="CIDR",
+            help="Where agents come from, again and again [default: the nodes' addresses]",
+        ),
+    ] = None,
+    cri: Annotated[
+        bool, typer.Option("--cri/--no-cri", help="Whether agents get the container runtime's socket.")
+    ] = True,
+    trial_influxdb: Annotated[
+        bool, typer.Option("--trial-influxdb", help="Install an InfluxDB too, whose data go with its pod.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the objects, change nothing.")] = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="S", min=0, help="How long to wait until all is ready.")
+    ] = 120,
+    as_json: JsonFlag = False,
+) -> int:
+    """Install or upgrade: again and again leads to the same."""
+    from overhop.commands.cluster import InstallOptions, Where, do_install
+
+    return do_install(
+        InstallOptions(
+            Where(kubeconfig, kube_context, namespace),
+            image,
+            store,
+            token_file,
+            policies,
+            tuple(node_cidr or ()),
+            cri,
+            trial_influxdb,
+            dry_run,
+            wait_s,
+            as_json,
+        )
+    )
+
+
+@cluster_app.command("status")
+def cluster_status(
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: KubeNamespace = "overhop",
+    as_json: JsonFlag = False,
+) -> int:
+    """Which nodes have an agent that is ready. Exit code 1 if one has not."""
+    from overhop.commands.cluster import Where, do_status
+
+    return do_status(Where(kubeconfig, kube_context, namespace), as_json=as_json)
+
+
+@cluster_app.command("uninstall")
+def cluster_uninstall(
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: KubeNamespace = "overhop",
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="S", min=0, help="How long to wait for each step.")
+    ] = 60,
+    as_json: JsonFlag = False,
+) -> int:
+    """Clean every node, then remove all that was installed. Exit code 1 if a node was not reached."""
+    from overhop.commands.cluster import Where, do_uninstall
+
+    return do_uninstall(Where(kubeconfig, kube_context, namespace), wait_s, as_json=as_json)
 
 
 @app.command("controller")
@@ -212,6 +321,7 @@ def run_controller(
     cluster: Annotated[str | None, _setting("--cluster")] = None,
     node: Annotated[str | None, _setting("--node")] = None,
     metrics_listen: Annotated[str | None, _setting("--metrics-listen")] = None,
+    as_json: JsonFlag = False,
 ) -> int:
     """Follow a Kubernetes cluster and tell its agents what to do, until stopped."""
     from overhop.commands.controller import do_controller
@@ -229,7 +339,7 @@ def run_controller(
         "--node": node,
         "--metrics-listen": metrics_listen,
     }
-    return do_controller(configured(context, config_file, options))
+    return do_controller(configured(context, config_file, options), as_json=as_json)
 
 
 @config_app.callback()

@@ -55,6 +55,10 @@ def _label(value: str) -> str:
     return value
 
 
+def _label_or_none(value: str | None) -> str | None:
+    return None if value is None else _label(value)
+
+
 def _or_none(value: object) -> object:
     return None if value == NONE else value
 
@@ -125,6 +129,7 @@ def _positive(value: object) -> float:
 StoreAt = Path | Target | None
 """A directory (embedded store), a server, or nowhere."""
 _Label = Annotated[str, AfterValidator(_label)]
+_OptionalLabel = Annotated[str | None, BeforeValidator(_or_none), AfterValidator(_label_or_none)]
 _OptionalPath = Annotated[Path | None, PlainValidator(_path)]
 _OptionalInterface = Annotated[str | None, BeforeValidator(_or_none), AfterValidator(_interface)]
 _StoreAt = Annotated[StoreAt, PlainValidator(_store_at)]
@@ -175,6 +180,9 @@ class AgentSection(_Section):
     )
     controller_ca_file: Annotated[_OptionalPath, Option("--controller-ca-file", "FILE")] = Field(
         default=None, description="Certificates (PEM) of who signs the controller's; none: the system's."
+    )
+    controller_name: Annotated[_OptionalLabel, Option("--controller-name", "NAME")] = Field(
+        default=None, description="What the controller's certificate calls it; none: the host of its URL."
     )
     cri: Annotated[str, Option("--cri", "SOCKET")] = Field(
         default="auto",

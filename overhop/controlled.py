@@ -27,7 +27,9 @@ def control_of(config: Config) -> "Callable[[], Control] | None":
 
         own = config.agent
         keep = None if own.state is None else own.state / f"plan-{config.node}.json"
-        address = ControllerAddress(url, own.controller_token_file, own.controller_ca_file)
+        address = ControllerAddress(
+            url, own.controller_token_file, own.controller_ca_file, own.controller_name
+        )
         look = PodLook(own.cri)
         return Control(ControlConfig(address, config.node, look, lambda: inventory(own.nic), own.nic, keep))
 

@@ -33,6 +33,8 @@ class ControllerAddress:
     token_file: Path | None = None
     ca_file: Path | None = None
     """Who signs its certificate (PEM); None: whom the system trusts."""
+    name: str | None = None
+    """What its certificate calls it, where that is not the host of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class ControllerClient:
             host, port = place.hostname or "", place.port
             if place.scheme == "https":
                 context = ssl.create_default_context(cafile=self._address.ca_file)
-                self._connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+                self._connection = _Https(host, port, context, self._address.name or host)
             else:
                 self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
             self._connection.connect()
@@ -136,6 +138,19 @@ class ControllerClient:
         if not text or not text.isprintable() or " " in text:
             raise ControllerError(0, f"token file {file}: it is no token")
         return text
+
+
+class _Https(http.client.HTTPSConnection):
+    """Checks the certificate for a name of its own."""
+
+    def __init__(self, host: str, port: int | None, context: ssl.SSLContext, name: str) -> None:
+        super().__init__(host, port, timeout=TIMEOUT_S, context=context)
+        self._own_context, self._name = context, name
+
+    def connect(self) -> None:
+        """As the base class, but for the name."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._own_context.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def _detail(data: bytes) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import overhop
-from overhop import errors
+from overhop import errors, output
 from overhop.config import Config
 from overhop.sources import ConfigError, Resolved
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _MAX_SECRET_BYTES = 64 << 10
 
 
-def do_controller(resolved: Resolved) -> int:
-    """Run it. Raises UsageError, ConfigError: it cannot begin."""
+def do_controller(resolved: Resolved, *, as_json: bool) -> int:
+    """Run it, and say at the end what it knew. Raises UsageError, ConfigError, OSError: it cannot begin."""
     from collector.cluster.api import NoClusterError, connect
     from dispatcher.controller import Controller, ControllerConfig
 
@@ -54,6 +54,8 @@ def do_controller(resolved: Resolved) -> int:
         controller.run()
     finally:
         api.close()
+    if as_json:
+        output.show_json(dict(controller.facts()))
     return errors.DONE
 
 

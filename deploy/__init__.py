@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is deployed: manifests, the image, rules for Prometheus."""

@@ -139,6 +139,8 @@ class NodeInventory:
     contract: int = 1
     """The newest plan contract that the agent understands."""
     abilities: Mapping[str, bool] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    """All of the node's own, those of bridges and tunnels too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class InventoryMessage(BaseModel):
     nic: Annotated[list[_Name], Field(max_length=64)] = []
     nic_problem: Annotated[str, Field(max_length=1024)] = ""
     overlays: Annotated[list[OverlayMessage], Field(max_length=256)] = []
+    addresses: Annotated[list[_Name], Field(max_length=1024)] = []
     contract: Annotated[int, Field(ge=1, lt=1 << 16)] = 1
     abilities: Annotated[dict[_Name, bool], Field(max_length=256)] = {}
 
@@ -73,7 +74,13 @@ class InventoryMessage(BaseModel):
             for each in self.overlays
         )
         return NodeInventory(
-            node, tuple(self.nic), self.nic_problem, overlays, self.contract, dict(self.abilities)
+            node,
+            tuple(self.nic),
+            self.nic_problem,
+            overlays,
+            self.contract,
+            dict(self.abilities),
+            tuple(self.addresses),
         )
 
 

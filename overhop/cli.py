@@ -323,7 +323,7 @@ def run_controller(
     metrics_listen: Annotated[str | None, _setting("--metrics-listen")] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Follow a Kubernetes cluster and tell its agents what to do, until stopped."""
+    """Plan for the agents of a cluster until stopped."""
     from overhop.commands.controller import do_controller
 
     options = {

@@ -76,12 +76,14 @@ class PodLook:
 
 def inventory(nic: str | None) -> bytes:
     """What the controller is told of this node (dispatcher.app.InventoryMessage)."""
+    from agent.network.addresses import own_addresses
     from agent.plan.contract import CONTRACT
     from collector.node.links import OVERLAY_KINDS, read_network
 
     found: dict[str, object] = {"contract": CONTRACT}
     try:
         network = read_network(nic or "")
+        own = own_addresses()
     except OSError as error:
         return json.dumps(found | {"nic_problem": str(error)}).encode()
     name = nic or network.nic
@@ -99,6 +101,7 @@ def inventory(nic: str | None) -> bytes:
         if link.kind in OVERLAY_KINDS and link.up
     ]
     problem = "" if name else "there is no default route and no overlay: name the NIC with --nic"
+    found["addresses"] = sorted(str(each) for each in own if not (each.is_loopback or each.is_link_local))
     found |= {"nic": [name] if name else [], "nic_problem": problem, "overlays": overlays}
     return json.dumps(found, sort_keys=True).encode()
 

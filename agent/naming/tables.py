@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 from typing import TypeVar
 
 from agent.naming.history import Answer, History
-from agent.naming.marks import address_mark, node_port_mark, service_mark
+from agent.naming.marks import address_mark, is_mark, node_port_mark, service_mark
 from agent.network.links import Link
 from agent.plan.model import Plan, VportPlan
 from agent.plan.names import BUCKETS, Address, NamesPlan, Network
@@ -28,7 +28,7 @@ class End:
     pod: str
     workload: str
     is_provisional: bool = field(default=False, compare=False)
-    """Named after its interface, for want of a better name."""
+    """Named after its interface, or by a mark, for want of a better name."""
 
 
 UNKNOWN, HOST, EXTERNAL, MASQUERADED, AMBIGUOUS, OTHER = (End("", "", bucket) for bucket in BUCKETS)
@@ -193,16 +193,16 @@ def vport_end(vport: VportPlan, ifname: str) -> End:
     workload = vport.workload or pod
     if not vport.namespace and workload in BUCKETS:
         workload = f"vport {workload}"
-    is_provisional = not vport.namespace and workload == pod == ifname
+    is_provisional = is_mark(workload) or (not vport.namespace and workload == pod == ifname)
     return End(vport.namespace, pod, workload, is_provisional)
 
 
 def _rename(history: History[_Key, End], current: Mapping[_Key, End | None]) -> set[_Key]:
-    """A vport that was named after its interface gets its real name: that is no second owner."""
+    """A vport that was named after its interface, or by a mark, gets a better name: no second owner."""
     found = set()
     for key, end in current.items():
         before = history.present(key)
-        if end and before and before.is_provisional and not end.is_provisional:
+        if end and before and before.is_provisional and before != end:
             history.rename(key, end)
             found.add(key)
     return found

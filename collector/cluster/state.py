@@ -36,6 +36,7 @@ class ClusterState:
         self._node_at: dict[str, str] = {}
         self._service_at: dict[str, Key] = {}
         self._service_of_port: dict[int, Key] = {}
+        self._own_address_of: dict[str, str] = {}
         self._networks: tuple[IPv4Network | IPv6Network, ...] | None = None
         """Of pods; empty: not all are known; None: to be found again."""
         self.nodes: KeptSink[str, Node] = KeptSink(
@@ -84,9 +85,11 @@ class ClusterState:
     def put_inventory(self, inventory: NodeInventory) -> None:
         """What a node's agent says now."""
         with self._lock:
-            if self._inventories.get(inventory.node) == inventory:
+            before = self._inventories.get(inventory.node)
+            if before == inventory:
                 return
             self._inventories[inventory.node] = inventory
+            self._index_own(before, inventory)
         self._on_change("inventories")
 
     def forget_inventories(self) -> None:
@@ -114,7 +117,8 @@ class ClusterState:
     def node_at(self, address: str) -> Node | None:
         """The node that has this address."""
         with self._lock:
-            return self.nodes.kept.get(self._node_at.get(address, ""))
+            name = self._node_at.get(address) or self._own_address_of.get(address, "")
+            return self.nodes.kept.get(name)
 
     def whose(self, address: str, from_ns: int, until_ns: int) -> tuple[Whose, Pod | None]:
         """Which pod had an address from one time to another (real time in ns)."""
@@ -149,7 +153,16 @@ class ClusterState:
         if after is not None:
             self._node_at |= dict.fromkeys(after.addresses, after.name)
         elif before is not None:
-            self._inventories.pop(before.name, None)
+            self._index_own(self._inventories.pop(before.name, None), None)
+
+    def _index_own(self, before: NodeInventory | None, after: NodeInventory | None) -> None:
+        """Addresses of bridges and tunnels; those that the API says of any node count before."""
+        if before is not None:
+            for each in before.addresses:
+                if self._own_address_of.get(each) == before.node:
+                    del self._own_address_of[each]
+        if after is not None:
+            self._own_address_of |= dict.fromkeys(after.addresses, after.node)
 
     def _index_service(self, before: Service | None, after: Service | None) -> None:
         for each in _addresses(before):

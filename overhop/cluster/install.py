@@ -14,6 +14,7 @@ from overhop.cluster.manifests import (
     AGENT,
     CA_CONFIG,
     CONTROLLER,
+    INFLUXDB,
     PEOPLE_SECRET,
     STORE_SECRET,
     TLS_SECRET,
@@ -74,6 +75,16 @@ def apply(api: Api, objects: Iterable[Object], say: Say) -> None:
     for each in objects:
         api.send("PATCH", path_of(each), each, query=query, content=_APPLY)
         say(f"{shown(each)}: applied")
+
+
+def trial_store(api: Api, namespace: str) -> str:
+    """URL of the InfluxDB for trials, by its Service's address: agents need no DNS. Raises ApiError."""
+    objects = wished(Wish(image="", namespace=namespace, has_influxdb=True))
+    service = next(each for each in objects if shown(each) == f"service/{INFLUXDB}")
+    apply(api, [objects[0], service], lambda _: None)
+    address = api.get(path_of(service))["spec"]["clusterIP"]
+    host = f"[{address}]" if ":" in address else address
+    return f"influxdb2://{host}:8086/overhop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +172,7 @@ def _cleaner(agents: Object) -> Object:
     spec["selector"] = {"matchLabels": labels}
     spec["template"]["metadata"] = {"labels": labels}
     [container] = spec["template"]["spec"]["containers"]
-    command = "overhop clean && touch /tmp/cleaned && exec sleep 86400"
+    command = "/usr/local/bin/overhop clean && touch /tmp/cleaned && exec sleep 86400"
     container |= {"name": "clean", "command": ["sh", "-c", command]}
     container["readinessProbe"] = {"exec": {"command": ["test", "-f", "/tmp/cleaned"]}, "periodSeconds": 1}
     container.pop("args", None)

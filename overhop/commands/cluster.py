@@ -53,10 +53,13 @@ def do_install(options: InstallOptions) -> int:
     policies, token = _checked_policies(options.policies), _token(options.token_file)
     api = _connected(options.where)
     try:
+        store = options.store
+        if store is None and options.has_influxdb and not options.dry_run:
+            store = install.trial_store(api, options.where.namespace)
         wish = Wish(
             options.image,
             options.where.namespace,
-            options.store,
+            store,
             _cidrs(options.node_cidrs) or install.node_cidrs(api),
             policies,
             options.has_cri,

@@ -121,6 +121,14 @@ def kubernetes(*options: str) -> Iterator[Kubernetes]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def running(state: Path) -> Kubernetes:
+    """The cluster with this state directory."""
+    program = cluster_program()
+    require(program, "a program that starts Kubernetes (OVERHOP_CLUSTER, or ../shared/cluster)")
+    assert program is not None
+    return Kubernetes(program, json.loads((state / "cluster.json").read_text())["name"], state)
+
+
 def run(command: Sequence[str], stdin: str | None = None, timeout_s: float = _RUN_TIMEOUT_S) -> str:
     """What a command prints. Raises KubernetesError with what it said."""
     try:

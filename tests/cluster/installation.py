@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,9 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.kubernetes import Kubernetes, KubernetesError, kubernetes, run, until
-from tests.require import require, require_commands
-from tests.servers import program_of
+from overhop.stored import Place, opened
+from store.influxdb.target import parse_target
+from store.query import Span, Where
+from tests.kubernetes import Kubernetes, KubernetesError, kubernetes, run, running, until
+from tests.require import require_commands
+from tests.servers import influxd2
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "overhop/overhop:dev"
@@ -29,13 +33,17 @@ _SOURCES = ("overhop", "insight", "agent", "store", "bpf", "collector", "dispatc
 _INFLUXDB = """#!/bin/sh
 export HOME=/var/lib/influxdb2
 cd $HOME
-influxd --bolt-path b --sqlite-path s --engine-path e --http-bind-address :8086 --ui-disabled --log-level error &
-body="{\\"username\\":\\"$DOCKER_INFLUXDB_INIT_USERNAME\\",\\"password\\":\\"$DOCKER_INFLUXDB_INIT_PASSWORD\\",\\"org\\":\\"$DOCKER_INFLUXDB_INIT_ORG\\",\\"bucket\\":\\"$DOCKER_INFLUXDB_INIT_BUCKET\\",\\"token\\":\\"$DOCKER_INFLUXDB_INIT_ADMIN_TOKEN\\"}"
+influxd --bolt-path b --sqlite-path s --engine-path e --http-bind-address :8086 --ui-disabled &
+set -- username "$DOCKER_INFLUXDB_INIT_USERNAME" password "$DOCKER_INFLUXDB_INIT_PASSWORD" \\
+    org "$DOCKER_INFLUXDB_INIT_ORG" bucket "$DOCKER_INFLUXDB_INIT_BUCKET" \\
+    token "$DOCKER_INFLUXDB_INIT_ADMIN_TOKEN"
+body=$(printf '"%s":"%s",' "$@")
+body="{${body%,}}"
 ask() {
-    printf 'POST /api/v2/setup HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nContent-Length: %s\\r\\n\\r\\n%s' "${#body}" "$body" |
-        nc -w 5 127.0.0.1 8086 2>/dev/null
+    printf 'POST /api/v2/setup HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n'
+    printf 'Content-Length: %s\\r\\n\\r\\n%s' "${#body}" "$body"
 }
-until ask | grep -q '201 Created'; do sleep 0.2; done
+until ask | nc -w 5 127.0.0.1 8086 2>/dev/null | grep -q '201 Created'; do sleep 0.2; done
 wait
 """
 
@@ -63,13 +71,13 @@ def image_directory() -> Path:
 @contextmanager
 def influxdb_directory() -> Iterator[Path]:
     """An image that starts and sets itself up as the official one does."""
-    program = program_of("influxdb2")
-    require(program, "influxd 2 (OVERHOP_INFLUXD2, or ../shared/bin)")
+    program = influxd2()
     with tempfile.TemporaryDirectory(prefix="overhop-influxdb-") as text:
         directory = Path(text)
         (directory / "usr/bin").mkdir(parents=True)
-        shutil.copy(str(program), directory / "usr/bin/influxd")
-        for line in run(["ldd", str(program)]).splitlines():
+        shutil.copy(program, directory / "usr/bin/influxd")
+        (directory / "usr/bin/influxd").chmod(0o755)
+        for line in run(["ldd", program]).splitlines():
             for word in line.split():
                 if word.startswith("/"):
                     target = directory / word.lstrip("/")
@@ -91,7 +99,7 @@ class Installation:
     token_file: Path = Path()
 
     def overhop(self, *arguments: str, expect: int = 0, timeout_s: float = 120.0) -> str:
-        """What the command of this checkout prints. Raises KubernetesError: another exit code than expected."""
+        """What the command of this checkout prints. Raises KubernetesError: another exit code."""
         done = subprocess.run(
             [sys.executable, "-P", "-m", "overhop", *arguments],
             cwd=ROOT,
@@ -102,7 +110,9 @@ class Installation:
             check=False,
         )
         if done.returncode != expect:
-            raise KubernetesError(f"overhop {' '.join(arguments)}: {done.returncode}: {done.stdout}{done.stderr}")
+            raise KubernetesError(
+                f"overhop {' '.join(arguments)}: {done.returncode}: {done.stdout}{done.stderr}"
+            )
         return done.stdout
 
     def managed(self, *arguments: str, **options: Any) -> str:  # noqa: ANN401  as overhop()
@@ -114,11 +124,32 @@ class Installation:
         place = ("--store", self.store, "--store-token-file", str(self.token_file))
         return json.loads(self.overhop(*arguments, *place, "--json", **options))
 
+    def samples(self, since_s: float) -> list[dict[str, Any]]:
+        """Every hop that is stored in full since that time (Unix time, s), a row each."""
+        place = Place(parse_target(self.store), self.token_file)
+        with opened(place) as store:
+            span = Span(int(since_s * 1e9), int((time.time() + 60) * 1e9))
+            columns = store.samples(span, Where(), limit=1_000_000)
+        names = list(columns)
+        rows = zip(*(columns[name].tolist() for name in names), strict=True)
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        for each in found:
+            each["id"] = f"{int(each['trace_hi']) << 64 | int(each['trace_lo']):032x}"
+        return found
+
+    def hops_of(self, ids: Sequence[str], since_s: float) -> dict[str, list[dict[str, Any]]]:
+        """Hops of these traces, by id."""
+        found: dict[str, list[dict[str, Any]]] = {each: [] for each in ids}
+        for each in self.samples(since_s):
+            if each["id"] in found:
+                found[each["id"]].append(each)
+        return found
+
     def install(self, *options: str) -> None:
         """Install or upgrade, with an InfluxDB for trials, and wait until all is ready."""
         self.managed("install", "--image", IMAGE, "--trial-influxdb", "--wait", "90", *options)
         self.cluster.kubectl(
-            "-n", NAMESPACE, "wait", "--for=condition=complete", "--timeout=90s", "job/overhop-store-init"
+            "-n", NAMESPACE, "wait", "--for=condition=complete", "--timeout=50s", "job/overhop-store-init"
         )
 
     def open_store(self, directory: Path) -> None:
@@ -183,6 +214,11 @@ def trace_ids(first: int, count: int) -> list[str]:
     return [f"{salt + first + number:032x}" for number in range(count)]
 
 
+def unique(name: str) -> str:
+    """A name that no earlier run used."""
+    return f"{name}-{secrets.token_hex(3)}"
+
+
 def request(cluster: Kubernetes, pod: str, address: str, ids: Sequence[str], port: int = 80) -> list[str]:
     """A request for each id from a pod; returns who answered."""
     script = "".join(
@@ -195,16 +231,36 @@ def request(cluster: Kubernetes, pod: str, address: str, ids: Sequence[str], por
 
 @contextmanager
 def installation(*options: str) -> Iterator[Installation]:
-    """A cluster of two nodes with overhop in it."""
+    """A cluster of two nodes with overhop in it.
+
+    OVERHOP_TEST_CLUSTER names the state directory of one that runs and stays, with this checkout's images.
+    """
+    kept = os.environ.get("OVERHOP_TEST_CLUSTER")
+    if kept:
+        with _installed(running(Path(kept))) as found:
+            yield found
+        return
     image = image_directory()
-    with influxdb_directory() as influxdb, kubernetes("--nodes", "2", *options) as cluster:
-        cluster.load_image("--rootfs", str(image), "--image", IMAGE, "overhop")
+    with kubernetes("--nodes", "2", *options) as cluster:
+        load_images(cluster, image)
+        with _installed(cluster) as found:
+            yield found
+
+
+def load_images(cluster: Kubernetes, image: Path) -> None:
+    """overhop and InfluxDB into every node."""
+    with influxdb_directory() as influxdb:
         cluster.load_image("--rootfs", str(influxdb), "--image", INFLUXDB_IMAGE, "/entrypoint.sh")
-        found = Installation(cluster)
-        with tempfile.TemporaryDirectory(prefix="overhop-installation-") as directory:
-            try:
-                found.install()
-                found.open_store(Path(directory))
-                yield found
-            finally:
-                found.close()
+    cluster.load_image("--rootfs", str(image), "--image", IMAGE, "overhop")
+
+
+@contextmanager
+def _installed(cluster: Kubernetes) -> Iterator[Installation]:
+    found = Installation(cluster)
+    with tempfile.TemporaryDirectory(prefix="overhop-installation-") as directory:
+        try:
+            found.install()
+            found.open_store(Path(directory))
+            yield found
+        finally:
+            found.close()

@@ -62,3 +62,70 @@ def runs_at(cluster: Kubernetes, name: str, address: str, namespace: str = "defa
         podIPs=[{"ip": address}],
         startTime="2026-01-01T00:00:00Z",
     )
+
+
+def web(name: str, replicas: int) -> tuple[Object, Object]:
+    """A Deployment of HTTP servers that answer with their host name, and its Service."""
+    labels = {"app": name}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "c", "image": "lab/base:1"}],
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": {"matchLabels": labels},
+                }
+            ],
+        },
+    }
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    meta = {"name": name, "namespace": "default"}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
+    ports = [{"port": 80, "targetPort": 80}]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {"selector": labels, "ports": ports},
+    }
+    return deployment, service
+
+
+def http_pod(name: str, *, probe: bool = False) -> Object:
+    """A pod with an HTTP server, perhaps asked by its kubelet every second."""
+    container: Object = {"name": "c", "image": "lab/base:1"}
+    if probe:
+        container["readinessProbe"] = {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def sender(name: str, address: str, ids: list[str], on: str, pause_s: float = 0.05) -> Object:
+    """A pod that sends a request for each id as soon as it runs, and ends."""
+    script = "".join(
+        f"printf 'GET / HTTP/1.1\\r\\ntraceparent: 00-{each}-00000000000000a1-01\\r\\nHost: x\\r\\n"
+        f"Connection: close\\r\\n\\r\\n' | nc -w 5 {address} 80 >/dev/null; sleep {pause_s}\n"
+        for each in ids
+    )
+    container = {"name": "c", "image": "lab/base:1", "command": ["sh", "-c", script]}
+    spec = {
+        "nodeName": on,
+        "restartPolicy": "Never",
+        "containers": [container],
+        "terminationGracePeriodSeconds": 0,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }

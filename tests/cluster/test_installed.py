@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""overhop in a real cluster of two nodes, as a user has it. In this order: the last test uninstalls."""
+
+import base64
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.cluster import objects
+from tests.cluster.installation import IMAGE, NAMESPACE, Installation, request, trace_ids, unique
+from tests.kubernetes import until
+
+pytestmark = pytest.mark.timeout(600)
+PER_POD = 10
+NAMED_S = 45.0
+"""Rows wait at most an interval, five seconds and another interval; then they are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """A Deployment of four HTTP servers and its Service."""
+
+    pods: list[dict[str, Any]]
+    address: str
+
+
+@pytest.fixture(scope="module")
+def web(installed: Installation) -> Web:
+    cluster = installed.cluster
+    cluster.apply(*objects.web("web", 4))
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    pods = cluster.get("pods", "-l", "app=web")["items"]
+    return Web(pods, cluster.get("service", "web")["spec"]["clusterIP"])
+
+
+def test_requests_between_pods_have_all_their_hops_by_name(installed: Installation, web: Web) -> None:
+    since_s = time.time()
+    node_of = {each["metadata"]["name"]: each["spec"]["nodeName"] for each in web.pods}
+    assert set(node_of.values()) == {"n1", "n2"}
+    sent: dict[str, tuple[str, str]] = {}
+    for at, pod in enumerate(node_of):
+        ids = trace_ids(at * 1000, PER_POD)
+        answers = request(installed.cluster, pod, web.address, ids)
+        assert set(answers) <= set(node_of)
+        sent |= {each: (pod, answer) for each, answer in zip(ids, answers, strict=True)}
+
+    def arrived() -> Any:  # noqa: ANN401  hops by id, or nothing yet
+        found = installed.hops_of(list(sent), since_s)
+        wanted = {each: 1 if node_of[pod] == node_of[to] else 2 for each, (pod, to) in sent.items()}
+        return found if all(len(found[each]) >= wanted[each] for each in sent) else None
+
+    found = until("all hops are stored", arrived, NAMED_S)
+    for each, (pod, answer) in sent.items():
+        hops = {hop["kind"]: hop for hop in found[each]}
+        is_local = node_of[pod] == node_of[answer]
+        assert sorted(hops) == (["local"] if is_local else ["rx", "tx"]), (each, pod, answer)
+        for kind, hop in hops.items():
+            assert (hop["src_ns"], hop["src_workload"]) == ("default", "web")
+            assert (hop["dst_ns"], hop["dst_workload"]) == ("default", "web")
+            assert (hop["src_pod"], hop["dst_pod"]) == (pod, answer)
+            assert hop["node"] == node_of[answer if kind == "rx" else pod]
+            assert hop["service"] == ("" if kind == "rx" else "default/web")
+            assert hop["encap"] == ("none" if is_local else "vxlan")
+
+
+def test_hops_by_series_agree_with_what_was_sent(installed: Installation, web: Web) -> None:
+    pods = [each["metadata"]["name"] for each in web.pods]
+    since_s = time.time()
+    for at, pod in enumerate(pods):
+        request(installed.cluster, pod, web.address, trace_ids(100_000 + at * 1000, PER_POD))
+    total = 0
+
+    def counted() -> bool:
+        nonlocal total
+        kinds: Counter[str] = Counter()
+        span = f"{int(time.time() - since_s) + 1}s"
+        for row in installed.stored("hops", "--since", span, "--workload", "web")["rows"]:
+            if row["service"] == "default/web":
+                kinds[row["kind"]] += row["count"]
+        total = kinds["tx"] + kinds["local"]
+        return total >= len(pods) * PER_POD
+
+    until("all requests are in summaries", counted, NAMED_S)
+    assert total == len(pods) * PER_POD
+
+
+def test_kubelet_probes_are_from_the_host(installed: Installation) -> None:
+    cluster = installed.cluster
+    since_s, name = time.time(), unique("probed")
+    pod = objects.http_pod(name, probe=True)
+    cluster.apply(pod)
+    cluster.kubectl("wait", "--for=condition=ready", "--timeout=60s", f"pod/{name}")
+
+    def probes() -> Any:  # noqa: ANN401  rows
+        return [each for each in installed.samples(since_s) if each["dst_pod"] == name]
+
+    until("a probe is seen or the time for it is over", lambda: probes() or time.time() > since_s + 30, 40)
+    # A probe comes from the node itself and passes one tracing point only: no hop, counted as waiting stamps.
+    assert all(each["src_workload"] == "host" for each in probes())
+
+
+def test_client_on_the_host_network_of_another_node_is_the_host(installed: Installation, web: Web) -> None:
+    since_s = time.time()
+    target = next(each for each in web.pods if each["spec"]["nodeName"] == "n2")
+    ids = trace_ids(200_000, 5)
+    for each in ids:
+        header = f"traceparent: 00-{each}-00000000000000b2-01"
+        installed.cluster.exec(
+            "n1", "curl", "-s", "-m", "5", "-H", header, f"http://{target['status']['podIP']}/"
+        )
+
+    def arrived() -> Any:  # noqa: ANN401  hops by id, or nothing yet
+        found = installed.hops_of(ids, since_s)
+        return found if all(found.values()) else None
+
+    found = until("all hops are stored", arrived, NAMED_S)
+    for hops in found.values():
+        [hop] = hops
+        assert (hop["kind"], hop["src_workload"], hop["dst_pod"]) == (
+            "rx",
+            "host",
+            target["metadata"]["name"],
+        )
+
+
+def test_status_names_every_node_and_the_leader(installed: Installation) -> None:
+    found = json.loads(installed.managed("status", "--json"))
+    assert [(each["node"], each["is_ready"], each["image"]) for each in found["nodes"]] == [
+        ("n1", True, IMAGE),
+        ("n2", True, IMAGE),
+    ]
+    assert [each["leads"] for each in found["controllers"]].count(True) == 1
+
+
+def test_controller_knows_the_cluster_and_its_agents(installed: Installation) -> None:
+    found = installed.controller()
+    uid = installed.cluster.get("namespace", "kube-system")["metadata"]["uid"]
+    assert found["cluster"] == uid[:8]
+    assert {name: each["has_agent"] for name, each in found["nodes"].items()} == {"n1": True, "n2": True}
+    assert found["problems"] == {}
+    assert found["shared_addresses"] == {}
+
+
+def test_agents_run_with_three_capabilities_and_no_secret_in_any_log(installed: Installation) -> None:
+    cluster = installed.cluster
+    for node in cluster.nodes:
+        [pid] = cluster.exec(node, "pgrep", "-f", "overhop agent").split()[:1]
+        status = cluster.exec(node, "cat", f"/proc/{pid}/status")
+        effective = int(
+            next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff")), 16
+        )
+        # NET_ADMIN 12, PERFMON 38, BPF 39 (linux/capability.h)
+        assert effective & ~(1 << 12 | 1 << 38 | 1 << 39) == 0
+    logs = installed.logs()
+    for name in ("overhop-people", "overhop-store"):
+        secret = cluster.get("-n", NAMESPACE, "secret", name)["data"]["token"]
+        assert base64.b64decode(secret).decode() not in logs
+    assert "eyJhbGciOi" not in logs, "a token of a service account"
+    assert "Traceback" not in logs
+
+
+def test_new_pod_is_traced_within_a_second(installed: Installation, web: Web) -> None:
+    """It sends its first request as soon as it runs, and one every 50 ms from then on."""
+    cluster = installed.cluster
+    since_s, name = time.time(), unique("early")
+    ids = trace_ids(300_000, 60)
+    cluster.apply(objects.sender(name, web.address, ids, on="n1"))
+    until("it is done", lambda: cluster.get("pod", name)["status"]["phase"] == "Succeeded", 60)
+    done_s = time.time()
+
+    def arrived() -> Any:  # noqa: ANN401  hops by id, or nothing yet
+        found = installed.hops_of(ids, since_s)
+        return found if all(found.values()) or time.time() > done_s + NAMED_S else None
+
+    found = until("its hops are stored", arrived, NAMED_S + 5)
+    missed = [at for at, each in enumerate(ids) if not found[each]]
+    assert len(missed) <= 20, missed  # 20 requests are a second
+    assert missed == list(range(len(missed))), "once it is traced, every request is"
+    names = {
+        (hop["src_ns"], hop["src_pod"], hop["src_workload"])
+        for hops in found.values()
+        for hop in hops
+        if hop["kind"] != "rx"
+    }
+    assert names == {("default", name, name)}
+
+
+def test_uninstall_leaves_nothing(installed: Installation) -> None:
+    cluster = installed.cluster
+    said = installed.managed("uninstall")
+    assert "nodes: 2 of 2 cleaned" in said
+    listed = cluster.kubectl("get", "namespaces,clusterroles,clusterrolebindings", "-o", "name")
+    assert "overhop" not in listed
+    for node in cluster.nodes:
+        assert "overhop" not in cluster.exec(node, "bpftool", "net", "show")
+        assert "oh_" not in cluster.exec(node, "bpftool", "prog", "show")
+    assert json.loads(installed.managed("uninstall", "--json")) == {"not_reached": []}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from agent.control import asker
+from agent.control.asker import Asker
+from agent.control.client import ControllerAddress
+from agent.naming.names import EndNames
+from tests.kubernetes import until
+from tests.unit.agent.control.fake_controller import Asked, Said, fake_controller
+
+POD = {"kind": "pod", "uid": "u1", "namespace": "shop", "name": "web-1", "workload": "web", "node": "n2"}
+SERVICE = {
+    "kind": "service",
+    "namespace": "shop",
+    "name": "web",
+    "ports": [{"port": 80, "protocol": "TCP", "node_port": 30080}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asker, "RETRY_S", 0.02)
+
+
+@contextmanager
+def asking(address: ControllerAddress) -> Iterator[Asker]:
+    one = Asker(address)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+def knows(names: dict[str, Any], questions: list[Any]) -> Any:  # noqa: ANN401  a function
+    def answer(one: Asked) -> Said:
+        asked = json.loads(one.body)["asked"]
+        questions.extend(asked)
+        key = [each.get("address") or each.get("uid") or each.get("node_port") for each in asked]
+        return Said(
+            200, json.dumps({"names": [names.get(each, {"kind": "unknown"}) for each in key]}).encode()
+        )
+
+    return answer
+
+
+def test_marks_get_the_names_of_that_time() -> None:
+    questions: list[Any] = []
+    names = {
+        "10.0.0.1": POD, "10.0.0.2": {"kind": "node", "name": "n2"}, "10.0.0.3": {"kind": "ambiguous"},
+        "10.0.0.4": {"kind": "external"}, "10.96.0.1": SERVICE, 30080: SERVICE, "u1": POD,
+    }  # fmt: skip
+    marks = [
+        "?a10.0.0.1", "?a10.0.0.2", "?a10.0.0.3", "?a10.0.0.4", "?a10.0.0.9",
+        "?s10.96.0.1 80", "?s10.96.0.1 81", "?p30080", "?uu1", "?uu2",
+    ]  # fmt: skip
+    with fake_controller(knows(names, questions)) as address, asking(address) as one:
+        ticket = one.ask(marks, 100, 200, settle_s=0)
+        answers = until("answers", lambda: ticket.answers)
+    assert answers == {
+        "?a10.0.0.1": EndNames("shop", "web-1", "web"),
+        "?a10.0.0.2": EndNames("", "", "host"),
+        "?a10.0.0.3": EndNames("", "", "ambiguous"),
+        "?a10.0.0.4": EndNames("", "", "external"),
+        "?a10.0.0.9": EndNames("", "", "unknown"),
+        "?s10.96.0.1 80": EndNames("", "", "shop/web"),
+        "?s10.96.0.1 81": EndNames("", "", "unknown"),
+        "?p30080": EndNames("", "", "shop/web"),
+        "?uu1": EndNames("", "", "web"),
+        "?uu2": EndNames("", "", "unknown"),
+    }
+    assert {"address": "10.0.0.1", "from_ns": 100, "until_ns": 200} in questions
+    assert one.latest("?a10.0.0.1") == EndNames("shop", "web-1", "web")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"no json", b"[]", b'{"names": []}', b'{"names": [5]}', b'{"names": [{}, {}]}', b"[" * 100_000],
+)
+def test_answer_that_is_none_is_asked_for_again(wrong: bytes) -> None:
+    answers = [Said(200, wrong), Said(200, json.dumps({"names": [POD]}).encode())]
+
+    def answer(_: Asked) -> Said:
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    with fake_controller(answer) as address, asking(address) as one:
+        ticket = one.ask(["?uu1"], 0, 0)
+        until("an answer", lambda: ticket.answers)
+    assert one.counts["ask_failures"] == 1
+
+
+def test_ticket_that_nobody_answers_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asker, "EXPIRES_S", 0.1)
+    with fake_controller(lambda _: Said(503)) as address, asking(address) as one:
+        ticket = one.ask(["?a10.0.0.1"], 0, 0, settle_s=0)
+        until("it is over", lambda: ticket.answers is not None)
+    assert ticket.answers == {}
+    assert one.counts["expired"] == 1
+
+
+def test_workloads_are_asked_for_until_they_are_known_and_forgotten_with_their_pods() -> None:
+    questions: list[Any] = []
+    names: dict[Any, Any] = {"u1": POD}
+    with fake_controller(knows(names, questions)) as address, asking(address) as one:
+        one.want_workloads(["u1", "u2"])
+        until("u1 is known", lambda: one.workloads == {"u1": "web"})
+        names["u2"] = POD | {"workload": "db"}
+        until("u2 too", lambda: one.workloads == {"u1": "web", "u2": "db"})
+        one.want_workloads(["u2"])
+        until("u1 is forgotten", lambda: one.workloads == {"u2": "db"})

@@ -178,12 +178,21 @@ def _add_messages(app: FastAPI, state: ClusterState, names: NameBook) -> None:
         state.put_inventory(found.of(node))
         return Response(status_code=204)
 
-    @app.post("/v1/names", response_model=Answers, dependencies=_TOKEN)
-    async def ask(questions: Questions, request: Request) -> Response:
+    @app.post(
+        "/v1/names",
+        response_model=Answers,
+        dependencies=_TOKEN,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": Questions.model_json_schema()}},
+            }
+        },
+    )
+    async def ask(request: Request) -> Response:
         """Whose addresses were: one answer per question, in their order."""
-        answers = names.answers(request.scope["overhop.node"], questions.asked)
-        body = Answers(names=answers).model_dump_json(exclude_defaults=True)
-        return Response(body, media_type="application/json")
+        status, body = names.reply(request.scope["overhop.node"], await request.body())
+        return Response(body, status, media_type="application/json")
 
 
 def _detail(status: int, text: str) -> Response:

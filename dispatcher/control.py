@@ -44,6 +44,8 @@ class Control:
         self.planned = Planned({})
         self.planned_in_s = 0.0
         """What the last planning took."""
+        self.most_s = 0.0
+        """What the longest one took."""
         self.plannings = 0
         self._state, self._is_known = state, is_known
         self._planner = Planner(policies)
@@ -123,6 +125,7 @@ class Control:
         kept = {node: each for node, each in self._messages.items() if node not in gone}
         self.planned, self._messages = planned, kept | fresh
         self.planned_in_s = time.perf_counter() - began_s
+        self.most_s = max(self.most_s, self.planned_in_s)
         self.plannings += 1
         if self._loop is not None and (fresh or gone):
             self._loop.call_soon_threadsafe(self._wake, fresh.keys() | gone)

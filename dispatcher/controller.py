@@ -71,7 +71,8 @@ class Controller:
         app: FastAPI = make_app(
             self.state, self.control, self.names, self.facts, lambda: self.is_ready, config.version
         )
-        self.gate = Gate(app, identities, config.people, lambda: self.election.is_leader)
+        direct = {("POST", "/v1/names"): self.names.reply}
+        self.gate = Gate(app, identities, config.people, lambda: self.election.is_leader, direct)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self.gate,
@@ -212,7 +213,11 @@ class Controller:
             "refused": dict(self.gate.counts),
             "names": dict(self.names.counts),
             "shared_addresses": {key: list(uids) for key, uids in self.state.shared_addresses().items()},
-            "planning": {"count": self.control.plannings, "last_s": round(self.control.planned_in_s, 6)},
+            "planning": {
+                "count": self.control.plannings,
+                "last_s": round(self.control.planned_in_s, 6),
+                "most_s": round(self.control.most_s, 6),
+            },
         }
 
 

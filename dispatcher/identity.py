@@ -49,6 +49,9 @@ class Identities(Protocol):
     def node_of(self, token: str) -> str:
         """The node whose agent has it. Raises Refused."""
 
+    def node_if_known(self, token: str) -> str | None:
+        """The same at once; None: somebody must be asked. Raises Refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -79,21 +82,25 @@ class TokenReviews:
 
     def node_of(self, token: str) -> str:
         """The node whose agent has it. Raises Refused."""
+        node = self.node_if_known(token)
+        if node is not None:
+            return node
+        known = self._reviewed(token)
+        digest = _digest(token)
+        with self._lock:
+            self._known[digest] = known
+            self._known.move_to_end(digest)
+            while len(self._known) > MAX_KEPT:
+                self._known.popitem(last=False)
+        return self._node(known)
+
+    def node_if_known(self, token: str) -> str | None:
+        """The same by an earlier review; None: there is none, or it is too old. Raises Refused."""
         if not token or len(token) > MAX_TOKEN_BYTES:
             raise Refused(401, "no token, or none that could be one")
-        digest = hashlib.sha256(token.encode()).digest()
         with self._lock:
-            known = self._known.get(digest)
-        if known is None or known.until_s <= self._now_s():
-            known = self._reviewed(token)
-            with self._lock:
-                self._known[digest] = known
-                self._known.move_to_end(digest)
-                while len(self._known) > MAX_KEPT:
-                    self._known.popitem(last=False)
-        if known.refused is not None:
-            raise Refused(*known.refused)
-        return self._node(known)
+            known = self._known.get(_digest(token))
+        return None if known is None or known.until_s <= self._now_s() else self._node(known)
 
     def _reviewed(self, token: str) -> _Known:
         """Raises Refused where nobody could be asked: that is not remembered."""
@@ -115,6 +122,8 @@ class TokenReviews:
         return _Known(now_s + KEPT_S, extra[_POD_UID][0], _only(extra.get(_NODE_NAME)))
 
     def _node(self, known: _Known) -> str:
+        if known.refused is not None:
+            raise Refused(*known.refused)
         pod = self._live_pod(known.pod_uid)
         if pod is None or pod.phase in _OVER:
             raise Refused(403, "the token's pod is not there, or not any more")
@@ -147,6 +156,10 @@ class TokenFile:
         if node is None:
             raise Refused(401, "no token, or an unknown one")
         return node
+
+    def node_if_known(self, token: str) -> str | None:
+        """The same: nobody needs to be asked. Raises Refused."""
+        return self.node_of(token)
 
 
 def _digest(token: str) -> bytes:

@@ -4,11 +4,12 @@
 Times are real time in ns. An owner is told only where nobody else could be meant in the whole time asked for.
 """
 
+import json
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from collector.cluster.state import ClusterState
 from collector.snapshot import Pod, Service
@@ -68,7 +69,12 @@ class Answer(BaseModel):
     node: str = ""
     labels: dict[str, str] | None = None
     """Of a pod of the node that asks."""
-    ports: list[ServicePortName] = []
+    ports: tuple[ServicePortName, ...] = ()
+
+
+_UNKNOWN: Final = Answer(kind="unknown")
+_AMBIGUOUS: Final = Answer(kind="ambiguous")
+_EXTERNAL: Final = Answer(kind="external")
 
 
 class Answers(BaseModel):
@@ -92,27 +98,51 @@ class NameBook:
             self.counts[each.kind] = self.counts.get(each.kind, 0) + 1
         return found
 
+    def reply(self, node: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer to a body, for the agent of `node`."""
+        try:
+            questions = Questions.model_validate_json(body)
+        except ValidationError as error:
+            return 422, json.dumps({"detail": told(error)}).encode()
+        found = Answers(names=self.answers(node, questions.asked))
+        return 200, found.model_dump_json(exclude_defaults=True).encode()
+
     def _answer(self, node: str, question: Question) -> Answer:
         if question.uid:
             pod = self._state.pods.known(question.uid)
-            return Answer(kind="unknown") if pod is None else _of_pod(pod, node)
+            return _UNKNOWN if pod is None else _of_pod(pod, node)
         if question.node_port:
             found = self._state.service_of_port(question.node_port)
-            return Answer(kind="unknown") if found is None else _of_service(found)
+            return _UNKNOWN if found is None else _of_service(found)
+        found = self._at(question.address, question, node)
+        if found is not None:
+            return found
         try:
             address = ip_address(question.address)
         except ValueError:
-            return Answer(kind="unknown")
-        whose, pod = self._state.whose(str(address), question.from_ns, question.until_ns)
+            return _UNKNOWN
+        if str(address) != question.address:  # IPv6 may be written in many ways
+            found = self._at(str(address), question, node)
+        return found or (_EXTERNAL if self._state.is_outside(address) else _UNKNOWN)
+
+    def _at(self, address: str, question: Question, node: str) -> Answer | None:
+        whose, pod = self._state.whose(address, question.from_ns, question.until_ns)
         if whose.said == "ambiguous":
-            return Answer(kind="ambiguous")
+            return _AMBIGUOUS
         if pod is not None:
             return _of_pod(pod, node)
-        if (host := self._state.node_at(str(address))) is not None:
+        if (host := self._state.node_at(address)) is not None:
             return Answer(kind="node", name=host.name)
-        if (service := self._state.service_at(str(address))) is not None:
-            return _of_service(service)
-        return Answer(kind="external" if self._state.is_outside(address) else "unknown")
+        service = self._state.service_at(address)
+        return None if service is None else _of_service(service)
+
+
+def told(error: ValidationError) -> str:
+    """What is wrong, without what was sent: it may hold what is nobody's business."""
+    details = error.errors(include_url=False, include_input=False)[:5]
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in details
+    )
 
 
 def _of_pod(pod: Pod, node: str) -> Answer:
@@ -129,8 +159,8 @@ def _of_pod(pod: Pod, node: str) -> Answer:
 
 
 def _of_service(service: Service) -> Answer:
-    ports = [
+    ports = tuple(
         ServicePortName(port=each.port, protocol=each.protocol, node_port=each.node_port)
         for each in service.ports
-    ]
+    )
     return Answer(kind="service", namespace=service.namespace, name=service.name, ports=ports)

@@ -68,9 +68,10 @@ class Asker:
         """End soon."""
         self._stopping.set()
         self._is_called.set()
-        self._client.close()
+        self._client.end()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+        self._client.close()
 
     def ask(self, marks: Iterable[str], from_ns: int, until_ns: int, settle_s: float = SETTLE_S) -> Ticket:
         """A ticket for these marks."""

@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -53,6 +54,7 @@ class ControllerClient:
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
         self._is_used = False
+        self._is_ended = False
 
     def request(
         self,
@@ -82,12 +84,18 @@ class ControllerClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ControllerError(0, _short(error)) from None
 
-    def close(self) -> None:
-        """Close the connection; another thread may do it to end a request that waits."""
-        connection, self._connection, self._is_used = self._connection, None, False
+    def end(self) -> None:
+        """For another thread: what is asked fails now, and from now on. Then close() is to be called."""
+        self._is_ended = True
+        connection = self._connection
         if connection is not None:
             with suppress(OSError, AttributeError):
-                connection.sock.shutdown(2)
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection, self._is_used = self._connection, None, False
+        if connection is not None:
             connection.close()
 
     def _once(
@@ -95,6 +103,8 @@ class ControllerClient:
     ) -> Reply:
         is_done = False
         try:
+            if self._is_ended:
+                raise ControllerError(0, "it is not asked any more")
             connection = self._connected(timeout_s)
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()

@@ -58,9 +58,10 @@ class PlanFollower:
     def stop(self) -> None:
         """End soon."""
         self._stopping.set()
-        self._client.close()
+        self._client.end()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+        self._client.close()
 
     def wait(self, timeout_s: float) -> NodePlan | None:
         """The plan, as soon as there is one; None: not in that time."""

@@ -37,7 +37,7 @@ def asking(address: ControllerAddress) -> Iterator[Asker]:
         one.stop()
 
 
-def knows(names: dict[str, Any], questions: list[Any]) -> Any:  # noqa: ANN401  a function
+def knows(names: dict[Any, Any], questions: list[Any]) -> Any:  # noqa: ANN401  a function
     def answer(one: Asked) -> Said:
         asked = json.loads(one.body)["asked"]
         questions.extend(asked)
@@ -51,7 +51,7 @@ def knows(names: dict[str, Any], questions: list[Any]) -> Any:  # noqa: ANN401  
 
 def test_marks_get_the_names_of_that_time() -> None:
     questions: list[Any] = []
-    names = {
+    names: dict[Any, Any] = {
         "10.0.0.1": POD, "10.0.0.2": {"kind": "node", "name": "n2"}, "10.0.0.3": {"kind": "ambiguous"},
         "10.0.0.4": {"kind": "external"}, "10.96.0.1": SERVICE, 30080: SERVICE, "u1": POD,
     }  # fmt: skip

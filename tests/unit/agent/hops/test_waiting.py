@@ -11,8 +11,8 @@ from agent.naming.names import EndNames
 from bpf.record import Kind
 from store.batch import Batch, Labels
 from store.schema import HOP_1M, HOP_10S, HOP_SAMPLE
-from tests.unit.agent.hops.test_intake import CLOCK, LINKS, PLAN, SECOND_NS
-from tests.unit.agent.made_records import made
+from tests.unit.agent.hops.test_intake import CLOCK, LINKS, PLAN
+from tests.unit.agent.made_records import SECOND_NS, made
 
 
 @dataclass(slots=True)
@@ -110,14 +110,16 @@ def test_series_that_turn_out_to_be_one_are_one_row() -> None:
 def test_every_record_is_in_every_table_at_the_end() -> None:
     one, _ = _intake()
     total = 0
+    rows: list[Batch] = []
     for second in range(1, 31):
         records = made(Kind.TX, first_ifindex=11, at_ns=second * SECOND_NS)
         one.add(records)
         total += len(records)
-        one.samples(CLOCK, "boot", second * SECOND_NS)
+        rows += one.samples(CLOCK, "boot", second * SECOND_NS)
         if second % 10 == 0:
-            one.summaries(HOP_10S, CLOCK, second * SECOND_NS)
-    rows = one.last(wait_s=0)
+            rows += one.summaries(HOP_10S, CLOCK, second * SECOND_NS)
+    rows += one.last(wait_s=0)
     assert sum(_count(each) for each in rows if each.table is HOP_10S) == total
+    assert sum(len(each) for each in rows if each.table is HOP_SAMPLE) == total
     [minute] = one.summaries(HOP_1M, CLOCK, 60 * SECOND_NS)
     assert _count(minute) == total

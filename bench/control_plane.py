@@ -209,7 +209,7 @@ class ApiServer:
             yield b"".join(lines)
 
 
-def _handler(outer: ApiServer, objects: Objects) -> type[BaseHTTPRequestHandler]:
+def _handler(outer: ApiServer, objects: Objects) -> type[BaseHTTPRequestHandler]:  # noqa: C901  a class
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 

@@ -112,8 +112,8 @@ class NameBook:
             pod = self._state.pods.known(question.uid)
             return _UNKNOWN if pod is None else _of_pod(pod, node)
         if question.node_port:
-            found = self._state.service_of_port(question.node_port)
-            return _UNKNOWN if found is None else _of_service(found)
+            service = self._state.service_of_port(question.node_port)
+            return _UNKNOWN if service is None else _of_service(service)
         found = self._at(question.address, question, node)
         if found is not None:
             return found

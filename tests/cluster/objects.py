@@ -129,3 +129,15 @@ def sender(name: str, address: str, ids: list[str], on: str, pause_s: float = 0.
         "metadata": {"name": name, "namespace": "default"},
         "spec": spec,
     }
+
+
+def service_account(name: str, namespace: str) -> Object:
+    """A service account."""
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
+
+
+def agent(name: str, on: str, account: str = "overhop-agent") -> Object:
+    """A pod as the DaemonSet's: nobody runs it, but it is there."""
+    found = pod(name, on, "overhop")
+    found["spec"]["serviceAccountName"] = account
+    return found

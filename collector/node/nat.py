@@ -91,11 +91,28 @@ class NatRules:
 
 
 def read_nat() -> dict[str, NatRules]:
-    """The rules of both families, `ipv4` and `ipv6`; needs root (CAP_NET_ADMIN) to be told them."""
-    return {
-        "ipv4": _read("iptables", Path("/proc/net/ip_tables_names")),
-        "ipv6": _read("ip6tables", Path("/proc/net/ip6_tables_names")),
-    }
+    """The rules of both families, `ipv4` and `ipv6`; needs CAP_NET_ADMIN to be told them.
+
+    Of iptables, both back ends where both are in use (the legacy one needs CAP_NET_RAW too), and of nftables.
+    """
+    from collector.node.nftables import parse_nft
+
+    nft = _output(["nft", "-j", "list", "ruleset"])
+    found = {}
+    for family, command, names in _FAMILIES:
+        own = _read(command, Path(names))
+        if isinstance(nft, NatRules):
+            found[family] = own
+            continue
+        other = parse_nft(nft, family)
+        found[family] = _joined(own, other) if own.read else replace(other, reason=own.reason)
+    return found
+
+
+_FAMILIES = (
+    ("ipv4", "iptables", "/proc/net/ip_tables_names"),
+    ("ipv6", "ip6tables", "/proc/net/ip6_tables_names"),
+)
 
 
 def parse_nat(text: str) -> NatRules:
@@ -286,9 +303,16 @@ def _joined(one: NatRules, other: NatRules) -> NatRules:
 
 
 def _saved(command: str) -> NatRules:
+    found = _output([command, "-t", "nat"])
+    return found if isinstance(found, NatRules) else parse_nat(found)
+
+
+def _output(command: Sequence[str]) -> "str | NatRules":
+    """What a command prints; rules that were not read, and why, if it fails."""
+    name = command[0]
     try:
         done = subprocess.run(
-            [command, "-t", "nat"],
+            command,
             capture_output=True,
             timeout=_TIMEOUT_S,
             encoding="utf-8",
@@ -296,9 +320,9 @@ def _saved(command: str) -> NatRules:
             check=False,
         )
     except FileNotFoundError:
-        return NatRules(read=False, reason=f"{command} is not installed")
+        return NatRules(read=False, reason=f"{name} is not installed")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return NatRules(read=False, reason=f"{command}: {error}")
+        return NatRules(read=False, reason=f"{name}: {error}")
     if done.returncode != 0:
-        return NatRules(read=False, reason=" ".join(done.stderr.split()) or f"{command} failed")
-    return parse_nat(done.stdout)
+        return NatRules(read=False, reason=" ".join(done.stderr.split()) or f"{name} failed")
+    return done.stdout

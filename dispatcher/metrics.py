@@ -18,30 +18,21 @@ class ControllerMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of this moment."""
         facts = self._facts()
-        nodes = facts["nodes"].values()
-        yield InfoMetricFamily("overhop_controller", "Release and cluster.", {
-            "version": facts["version"], "cluster": facts["cluster"],
-        })  # fmt: skip
-        yield GaugeMetricFamily("overhop_controller_leads", "1: this one is asked.", float(self._leads()))
-        yield GaugeMetricFamily("overhop_controller_nodes", "Nodes of the cluster.", len(nodes))
-        has_agent = sum(each["has_agent"] for each in nodes)
-        yield GaugeMetricFamily(
-            "overhop_controller_agents", "Nodes whose agent sent its inventory.", has_agent
-        )
-        outdated = len(facts["outdated"])
-        yield GaugeMetricFamily(
-            "overhop_controller_outdated_agents", "Agents that know older contracts only.", outdated
-        )
-        yield GaugeMetricFamily(
-            "overhop_controller_problems", "Watches that are not up to date.", len(facts["problems"])
-        )
-        planning = facts["planning"]
-        yield CounterMetricFamily(
-            "overhop_controller_plannings", "Times that plans were made.", planning["count"]
-        )
-        yield GaugeMetricFamily(
-            "overhop_controller_planning_seconds", "What the last one took.", planning["last_s"]
-        )
+        nodes, planning = facts["nodes"].values(), facts["planning"]
+        about = {"version": facts["version"], "cluster": facts["cluster"]}
+        yield InfoMetricFamily("overhop_controller", "Release and cluster.", about)
+        gauges = {
+            "leads": ("1: this one is asked.", float(self._leads())),
+            "nodes": ("Nodes of the cluster.", len(nodes)),
+            "agents": ("Nodes whose agent sent its inventory.", sum(each["has_agent"] for each in nodes)),
+            "outdated_agents": ("Agents that know older contracts only.", len(facts["outdated"])),
+            "problems": ("Watches that are not up to date.", len(facts["problems"])),
+            "planning_seconds": ("What the last planning took.", planning["last_s"]),
+        }
+        for name, (said, value) in gauges.items():
+            yield GaugeMetricFamily(f"overhop_controller_{name}", said, value)
+        said = "Times that plans were made."
+        yield CounterMetricFamily("overhop_controller_plannings", said, planning["count"])
         yield _by("overhop_controller_refused", "Requests refused, by status.", "status", facts["refused"])
         yield _by("overhop_controller_names", "Names asked for, by answer.", "answer", facts["names"])
         for what in ("events", "failed", "gone", "undecodable"):

@@ -290,6 +290,19 @@ def cluster_status(
     return do_status(Where(kubeconfig, kube_context, namespace), as_json=as_json)
 
 
+@cluster_app.command("doctor")
+def cluster_doctor(
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: KubeNamespace = "overhop",
+    as_json: JsonFlag = False,
+) -> int:
+    """Tell what is seen on every node, what is not and why. Exit code 1 if a node is not traced."""
+    from overhop.commands.cluster import Where, do_doctor
+
+    return do_doctor(Where(kubeconfig, kube_context, namespace), as_json=as_json)
+
+
 @cluster_app.command("snapshot")
 def cluster_snapshot(
     kubeconfig: Kubeconfig = None,

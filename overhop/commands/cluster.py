@@ -128,6 +128,31 @@ def do_uninstall(where: Where, wait_s: float, *, as_json: bool) -> int:
     return errors.FAILED if left else errors.DONE
 
 
+def do_doctor(where: Where, *, as_json: bool) -> int:
+    """What is seen on each node and in total. Exit code 1: a node is not traced. Raises UsageError."""
+    from collector.cluster.api import ApiError
+    from overhop.cluster import doctor
+
+    api = connected(where)
+    try:
+        nodes = doctor.ask(api, where.namespace, "/v1/cluster/doctor")["nodes"]
+    except ApiError as error:
+        raise errors.UsageError(_api_error(error)) from None
+    finally:
+        api.close()
+    blind, found = doctor.blind(nodes), doctor.together(nodes)
+    if as_json:
+        output.show_json({"blind": blind, "nodes": nodes, "findings": [asdict(each) for each in found]})
+        return errors.FAILED if blind else errors.DONE
+    table = output.plain_table(("verdict", "nodes", "what", "found", "what to do"))
+    for row in doctor.rows(found, len(nodes)):
+        table.add_row(*map(output.literal, row))
+    output.show(table)
+    beside = f": not {', '.join(blind)}" if blind else ""
+    output.show_lines([f"{len(nodes) - len(blind)} of {len(nodes)} nodes are traced{beside}."])
+    return errors.FAILED if blind else errors.DONE
+
+
 def do_snapshot(where: Where) -> int:
     """Print all that plans and names come from. Raises UsageError."""
     from collector.snapshot_json import snapshot_json

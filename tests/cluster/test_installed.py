@@ -6,6 +6,8 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from tests.cluster import objects
 from tests.cluster.installation import IMAGE, NAMESPACE, ROOT, Installation, request, trace_ids, unique
-from tests.kubernetes import until
+from tests.kubernetes import KubernetesError, until
 
 pytestmark = pytest.mark.timeout(600)
 PER_POD = 10
@@ -197,6 +199,27 @@ def test_plan_of_the_live_cluster_explains_itself(installed: Installation, web: 
     name = web.pods[0]["metadata"]["name"]
     said = installed.overhop("plan", *kubeconfig, "--why", f"default/{name}")
     assert "everything is traced" in said
+
+
+def test_doctor_says_what_is_seen_on_every_node(installed: Installation) -> None:
+    """Agents say it some twenty seconds after their start, and every ten minutes."""
+
+    def found() -> Any:  # noqa: ANN401  JSON
+        said = json.loads(installed.managed("doctor", "--json"))
+        return said if all(said["nodes"].values()) else None
+
+    said = until("both agents have said it", lambda: _tried(found), 90)
+    assert said["blind"] == []
+    assert sorted(said["nodes"]) == ["n1", "n2"]
+    subjects = {each["subject"] for each in said["nodes"]["n1"]}
+    assert {"kernel", "NIC"} <= subjects, subjects
+    assert "2 of 2 nodes are traced." in installed.managed("doctor")
+
+
+def _tried(ask: Callable[[], Any]) -> Any:  # noqa: ANN401  what it returns
+    with suppress(KubernetesError):
+        return ask()
+    return None
 
 
 def test_drift_is_a_rule_that_somebody_deleted(installed: Installation, web: Web) -> None:

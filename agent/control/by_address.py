@@ -12,6 +12,8 @@ from agent.network.behind import addresses_behind, read_kernel
 from agent.network.links import links
 from agent.plan.names import Address
 
+ASK_S: Final = 0.5
+"""How often the controller is asked at most; the kernel is looked at each time."""
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -21,6 +23,7 @@ class PodsByAddress:
     def __init__(self, address: ControllerAddress) -> None:
         self._client = ControllerClient(address)
         self._known: dict[tuple[str, tuple[Address, ...]], OwnPod] = {}
+        self._next_ask_s = 0.0
 
     def __call__(self) -> tuple[Sequence[OwnPod], str]:
         """All pods that could be told, and why that may not be all."""
@@ -30,8 +33,9 @@ class PodsByAddress:
             return tuple(self._known.values()), f"addresses behind interfaces: {error}"
         self._known = {key: pod for key, pod in self._known.items() if key in behind}
         new = sorted(behind - self._known.keys(), key=str)
-        if not new:
+        if not new or time.monotonic() < self._next_ask_s:
             return tuple(self._known.values()), ""
+        self._next_ask_s = time.monotonic() + ASK_S
         try:
             answers = self._asked([addresses[0] for _, addresses in new])
         except ControllerError as error:

@@ -35,6 +35,7 @@ class Node:
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    monkeypatch.setattr(by_address, "ASK_S", 0.0)
     one = Node()
     links = [Link(7, "veth7", kind="veth", link_netnsid=1), Link(8, "veth8", kind="veth", link_netnsid=2)]
     monkeypatch.setattr(by_address, "links", lambda: links)
@@ -67,6 +68,18 @@ def test_pod_is_told_by_its_address_and_asked_about_until_it_is_known(
     assert node.asked[-1] == ["10.0.0.8"]
     node.routes = []
     assert look() == ((), "")
+    look._client.close()
+
+
+def test_controller_is_not_asked_ten_times_a_second(
+    node: Node, address: ControllerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_address, "ASK_S", 60.0)
+    look = PodsByAddress(address)
+    node.routes = [(7, "10.0.0.7")]
+    for _ in range(5):
+        look()
+    assert len(node.asked) == 1
     look._client.close()
 
 

@@ -9,6 +9,7 @@ from agent.datapath import Datapath
 from agent.hooks.attach import InterfaceGone
 from agent.hooks.points import NIC_POINTS, Hook, wanted
 from agent.hops.intake import Intake
+from agent.naming.marks import is_mark
 from agent.network.addresses import own_addresses
 from agent.network.discover import DiscoveryError, completed
 from agent.network.links import Link, LinkWatch
@@ -129,4 +130,6 @@ def _vport_name(link: Link, plan: Plan) -> str:
     if vport is None:
         return link.name
     name = vport.pod or vport.workload or link.name
+    if is_mark(name):
+        return link.name
     return f"{vport.namespace}/{name}" if vport.namespace else name

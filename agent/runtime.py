@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from agent.clock import Clock, boot_id
 from agent.datapath import Datapath, Mode
@@ -37,6 +37,9 @@ from agent.storing.forwarding import ForwardConfig
 from agent.storing.output import Output
 from agent.storing.store import StoreOutput, server_output
 from bpf.spec import source_digest
+
+if TYPE_CHECKING:
+    from agent.control.control import Control
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +126,7 @@ class Agent:
             stack.callback(self._records.close)
             self._watchers = WatchServer(unix_socket.default_path("watch"), self.facts, self._intake.rows)
             stack.callback(self._watchers.close)
-            self._metrics = open_metrics(config.metrics, self._metrics_source(totals))
+            self._metrics = open_metrics(config.metrics, self._metrics_source(totals, control))
             if self._metrics is not None:
                 stack.callback(self._metrics.close)
             self._waiting = 0
@@ -209,7 +212,7 @@ class Agent:
         now_ns = time.monotonic_ns()
         return Output(sink, self._intake, self._chronicle, self._clock, boot_id(), now_ns)
 
-    def _metrics_source(self, totals: HopTotals) -> MetricsSource:
+    def _metrics_source(self, totals: HopTotals, control: "Control | None") -> MetricsSource:
         return MetricsSource(
             self.config.version,
             self._source,
@@ -218,6 +221,7 @@ class Agent:
             totals,
             self._output,
             self.counters,
+            control,
         )
 
     def _turn(self, now_ns: int, take: Callable[[Records], None] | None) -> None:

@@ -55,6 +55,17 @@ class OverlayMessage(BaseModel):
     over: _Name = ""
 
 
+class FindingMessage(BaseModel):
+    """A line of `overhop doctor` on a node."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    subject: _Name
+    verdict: _Name
+    fact: Annotated[str, Field(max_length=2048)] = ""
+    advice: Annotated[str, Field(max_length=2048)] = ""
+
+
 class InventoryMessage(BaseModel):
     """What an agent says of its node. Keys that are not known are left out: agents may be newer."""
 
@@ -66,6 +77,7 @@ class InventoryMessage(BaseModel):
     addresses: Annotated[list[_Name], Field(max_length=1024)] = []
     contract: Annotated[int, Field(ge=1, lt=1 << 16)] = 1
     abilities: Annotated[dict[_Name, bool], Field(max_length=256)] = {}
+    findings: Annotated[list[FindingMessage], Field(max_length=100)] = []
 
     def of(self, node: str) -> NodeInventory:
         """The inventory of that node."""
@@ -104,12 +116,17 @@ def make_app(
     app.add_exception_handler(Exception, _failed)
     _add_health(app, is_ready)
     _add_plan(app, state, control)
-    _add_messages(app, state, names)
+    _add_messages(app, state, control, names)
 
     @app.get("/v1/cluster", dependencies=_TOKEN)
     async def cluster() -> dict[str, Any]:
         """What the controller knows of cluster and agents, for people."""
         return dict(facts())
+
+    @app.get("/v1/cluster/doctor", dependencies=_TOKEN)
+    async def doctor() -> dict[str, Any]:
+        """What `overhop doctor` finds on each node; null: its agent has not said yet."""
+        return {"nodes": {name: control.findings.get(name) for name in state.nodes.kept}}
 
     return app
 
@@ -171,11 +188,12 @@ def _plan_answer(state: ClusterState, control: Control, node: str, known: str) -
     return Response(message.body, media_type="application/json", headers=headers)
 
 
-def _add_messages(app: FastAPI, state: ClusterState, names: NameBook) -> None:
+def _add_messages(app: FastAPI, state: ClusterState, control: Control, names: NameBook) -> None:
     @app.put("/v1/nodes/{node}/inventory", status_code=204, dependencies=_TOKEN)
     async def inventory(node: str, found: InventoryMessage) -> Response:
         """What the agent's node is now."""
         state.put_inventory(found.of(node))
+        control.findings[node] = [each.model_dump() for each in found.findings]
         return Response(status_code=204)
 
     @app.post(

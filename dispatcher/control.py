@@ -47,6 +47,8 @@ class Control:
         self.most_s = 0.0
         """What the longest one took."""
         self.plannings = 0
+        self.findings: dict[str, list[dict[str, str]]] = {}
+        """What doctor says on each node."""
         self._state, self._is_known = state, is_known
         self._planner = Planner(policies)
         self._messages: dict[str, Message] = {}
@@ -122,6 +124,8 @@ class Control:
             if (before := self._messages.get(node)) is None or before.plan is not plan
         }
         gone = self._messages.keys() - planned.plans.keys()
+        for node in self.findings.keys() - snapshot.nodes.keys():
+            self.findings.pop(node, None)
         kept = {node: each for node, each in self._messages.items() if node not in gone}
         self.planned, self._messages = planned, kept | fresh
         self.planned_in_s = time.perf_counter() - began_s

@@ -67,6 +67,17 @@ ConfigFile = Annotated[
 ]
 
 
+Kubeconfig = Annotated[
+    Path | None, typer.Option("--kubeconfig", metavar="FILE", help="Which cluster [default: as kubectl]")
+]
+KubeContext = Annotated[
+    str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig [default: its own]")
+]
+KubeNamespace = Annotated[
+    str, typer.Option("--namespace", metavar="NAME", help="Where overhop is, or is to be.")
+]
+
+
 @dataclass(slots=True)
 class Edge:
     """What the outermost function needs to know of the command line."""
@@ -203,17 +214,6 @@ def agent(
     return do_agent(AgentOptions(configured(context, config_file, options).config, duration_s, as_json))
 
 
-Kubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", metavar="FILE", help="Which cluster [default: as kubectl]")
-]
-KubeContext = Annotated[
-    str | None, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig [default: its own]")
-]
-KubeNamespace = Annotated[
-    str, typer.Option("--namespace", metavar="NAME", help="Where overhop is, or is to be.")
-]
-
-
 @cluster_app.callback()
 def cluster_command() -> None:
     """overhop in a Kubernetes cluster (docs/kubernetes.md): a controller, and an agent on every node."""
@@ -288,6 +288,50 @@ def cluster_status(
     from overhop.commands.cluster import Where, do_status
 
     return do_status(Where(kubeconfig, kube_context, namespace), as_json=as_json)
+
+
+@cluster_app.command("doctor")
+def cluster_doctor(
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    namespace: KubeNamespace = "overhop",
+    as_json: JsonFlag = False,
+) -> int:
+    """Tell what is seen on every node, what is not and why. Exit code 1 if a node is not traced."""
+    from overhop.commands.cluster import Where, do_doctor
+
+    return do_doctor(Where(kubeconfig, kube_context, namespace), as_json=as_json)
+
+
+@cluster_app.command("snapshot")
+def cluster_snapshot(
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    as_json: JsonFlag = True,  # noqa: ARG001  there is no other form
+) -> int:
+    """Print the cluster as JSON: what plans and names come from, for `overhop plan --snapshot`."""
+    from overhop.commands.cluster import Where, do_snapshot
+
+    return do_snapshot(Where(kubeconfig, kube_context, ""))
+
+
+@cluster_app.command("drift")
+def cluster_drift(
+    node: Annotated[str, typer.Option("--node", metavar="NAME", help="What the cluster calls this machine.")],
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="S", min=0, help="Look again after so long: only what is still there counts."
+        ),
+    ] = 30,
+    as_json: JsonFlag = False,
+) -> int:
+    """Compare this node's NAT rules with Services and EndpointSlices. Exit code 1 if they differ."""
+    from overhop.commands.cluster import Where, do_drift
+
+    return do_drift(Where(kubeconfig, kube_context, ""), node, wait_s, as_json=as_json)
 
 
 @cluster_app.command("uninstall")
@@ -550,8 +594,13 @@ def trace(
 @app.command()
 def plan(
     snapshot: Annotated[
-        Path, typer.Option("--snapshot", metavar="FILE", help="The cluster as JSON (docs/policy.md).")
-    ],
+        Path | None,
+        typer.Option(
+            "--snapshot", metavar="FILE", help="The cluster as JSON (docs/policy.md) [default: it is asked]"
+        ),
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
     policies: Annotated[
         Path | None,
         typer.Option(
@@ -567,11 +616,13 @@ def plan(
 ) -> int:
     """Show what nodes would do.
 
-    Out of a snapshot of a cluster and policies, both in files.
+    Out of a cluster, or a snapshot of one, and policies.
     """
+    from overhop.commands.cluster import Where
     from overhop.commands.plan import PlanOptions, do_plan
 
-    return do_plan(PlanOptions(snapshot, policies, node, why, as_json))
+    where = Where(kubeconfig, kube_context, "")
+    return do_plan(PlanOptions(snapshot, where, policies, node, why, as_json))
 
 
 @app.command()

@@ -2,10 +2,13 @@
 """What an agent of a cluster gets from the rest: who knows its pods, and what its node is."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from overhop.config import Config
 
@@ -13,6 +16,12 @@ if TYPE_CHECKING:
     from agent.control.control import Control
     from agent.control.pods import OwnPod
     from agent.plan.names import Address
+
+
+FIRST_DOCTOR_S: Final = 20.0
+"""The agent should be tracing by then."""
+DOCTOR_S: Final = 600.0
+_DOCTOR_TIMEOUT_S: Final = 30
 
 
 def control_of(config: Config) -> "Callable[[], Control] | None":
@@ -30,8 +39,9 @@ def control_of(config: Config) -> "Callable[[], Control] | None":
         address = ControllerAddress(
             url, own.controller_token_file, own.controller_ca_file, own.controller_name
         )
-        look = PodLook(own.cri)
-        return Control(ControlConfig(address, config.node, look, lambda: inventory(own.nic), own.nic, keep))
+        return Control(
+            ControlConfig(address, config.node, PodLook(own.cri), Inventory(own.nic), own.nic, keep)
+        )
 
     return control
 
@@ -74,8 +84,35 @@ class PodLook:
         return found, problem
 
 
-def inventory(nic: str | None) -> bytes:
-    """What the controller is told of this node (dispatcher.app.InventoryMessage)."""
+class Inventory:
+    """What the controller is told of this node (dispatcher.app.InventoryMessage), as JSON."""
+
+    def __init__(self, nic: str | None) -> None:
+        self._nic = nic
+        self._findings: list[object] = []
+        self._next_look_s = time.monotonic() + FIRST_DOCTOR_S
+
+    def __call__(self) -> bytes:
+        """Of this moment; what `overhop doctor` says of the last ten minutes."""
+        if time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + DOCTOR_S
+            self._findings = doctor_findings()
+        return json.dumps(network_facts(self._nic) | {"findings": self._findings}, sort_keys=True).encode()
+
+
+def doctor_findings() -> list[object]:
+    """What `overhop doctor --json` finds, in a process of its own: it takes a second and memory."""
+    command = [sys.executable, "-P", "-m", "overhop", "doctor", "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_DOCTOR_TIMEOUT_S, check=False)
+        found = json.loads(done.stdout)["findings"]
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        return [{"subject": "doctor", "verdict": "warn", "fact": "it does not answer on this node"}]
+    return list(found) if isinstance(found, list) else []
+
+
+def network_facts(nic: str | None) -> dict[str, object]:
+    """NIC, overlays and addresses of this node."""
     from agent.network.addresses import own_addresses
     from agent.plan.contract import CONTRACT
     from collector.node.links import OVERLAY_KINDS, read_network
@@ -85,7 +122,7 @@ def inventory(nic: str | None) -> bytes:
         network = read_network(nic or "")
         own = own_addresses()
     except OSError as error:
-        return json.dumps(found | {"nic_problem": str(error)}).encode()
+        return found | {"nic_problem": str(error)}
     name = nic or network.nic
     by_index = {link.ifindex: link.name for link in network.links}
     overlays = [
@@ -103,7 +140,7 @@ def inventory(nic: str | None) -> bytes:
     problem = "" if name else "there is no default route and no overlay: name the NIC with --nic"
     found["addresses"] = sorted(str(each) for each in own if not (each.is_loopback or each.is_link_local))
     found |= {"nic": [name] if name else [], "nic_problem": problem, "overlays": overlays}
-    return json.dumps(found, sort_keys=True).encode()
+    return found
 
 
 def _addresses(texts: Sequence[str]) -> "tuple[Address, ...]":

@@ -61,10 +61,10 @@ class Kubernetes:
         """Names of its nodes."""
         return [each["name"] for each in self.facts["nodes"]]
 
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """What kubectl prints. Raises KubernetesError."""
+    def kubectl(self, *arguments: str, stdin: str | None = None, allowed: Sequence[int] = (0,)) -> str:
+        """What kubectl prints. Raises KubernetesError: its exit code is none of those `allowed`."""
         command = [str(self.state / "bin" / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
-        return run(command, stdin)
+        return run(command, stdin, allowed=allowed)
 
     def get(self, *arguments: str) -> Any:  # noqa: ANN401  JSON
         """`kubectl get ... -o json`."""
@@ -129,7 +129,12 @@ def running(state: Path) -> Kubernetes:
     return Kubernetes(program, json.loads((state / "cluster.json").read_text())["name"], state)
 
 
-def run(command: Sequence[str], stdin: str | None = None, timeout_s: float = _RUN_TIMEOUT_S) -> str:
+def run(
+    command: Sequence[str],
+    stdin: str | None = None,
+    timeout_s: float = _RUN_TIMEOUT_S,
+    allowed: Sequence[int] = (0,),
+) -> str:
     """What a command prints. Raises KubernetesError with what it said."""
     try:
         done = subprocess.run(
@@ -143,7 +148,7 @@ def run(command: Sequence[str], stdin: str | None = None, timeout_s: float = _RU
         )
     except subprocess.TimeoutExpired:
         raise KubernetesError(f"{' '.join(command)}: not done after {timeout_s:g} s") from None
-    if done.returncode != 0:
+    if done.returncode not in allowed:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise KubernetesError(f"{' '.join(command)}: {done.returncode}: {said}")
     return done.stdout

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.control.client import ControllerAddress, ControllerClient, ControllerError
-from agent.naming.marks import Mark, parse_mark
+from agent.control.pods import OwnPod
+from agent.naming.marks import Mark, interface_mark, parse_mark
 from agent.naming.names import EndNames
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ EXPIRES_S: Final = 10.0
 BATCH: Final = 2_000
 RETRY_S: Final = 1.0
 MAX_LATEST: Final = 20_000
+MAX_INTERFACES: Final = 2_000
 _BUCKETS: Final = {"node": "host", "external": "external", "ambiguous": "ambiguous"}
 _UNKNOWN: Final = "unknown"
 
@@ -55,6 +57,7 @@ class Asker:
         self._latest: OrderedDict[str, EndNames] = OrderedDict()
         self._tickets: list[Ticket] = []
         self._uids: set[str] = set()
+        self._interfaces: OrderedDict[str, OwnPod] = OrderedDict()
         self._lock = threading.Lock()
         self._is_called = threading.Event()
         self._stopping = threading.Event()
@@ -77,7 +80,7 @@ class Asker:
         """A ticket for these marks."""
         now_s = time.monotonic()
         wanted = frozenset(marks)
-        is_about_time = any(parse_mark(each).kind == "address" for each in wanted)
+        is_about_time = any(parse_mark(each).kind in ("address", "interface") for each in wanted)
         due_s = now_s + (settle_s if is_about_time else 0.0)
         ticket = Ticket(wanted, from_ns, until_ns, due_s, due_s + EXPIRES_S)
         with self._lock:
@@ -85,12 +88,22 @@ class Asker:
         self._is_called.set()
         return ticket
 
-    def want_workloads(self, uids: Iterable[str]) -> None:
-        """These are the pods of the node: ask for the workloads of those that are new, forget the others."""
+    def know(self, pods: Iterable[OwnPod]) -> None:
+        """These are the pods of the node: workloads of new ones are asked for, those of others forgotten.
+
+        Whose an interface was is remembered: a pod may be gone before its hops are named.
+        """
         with self._lock:
-            self._uids = set(uids)
+            found = list(pods)
+            self._uids = {pod.uid for pod in found}
             if any(uid not in self._uids for uid in self.workloads):
                 self.workloads = {uid: name for uid, name in self.workloads.items() if uid in self._uids}
+            for pod in found:
+                if pod.ifname:
+                    self._interfaces[pod.ifname] = pod
+                    self._interfaces.move_to_end(pod.ifname)
+            while len(self._interfaces) > MAX_INTERFACES:
+                self._interfaces.popitem(last=False)
         self._is_called.set()
 
     def hurry(self) -> None:
@@ -162,8 +175,20 @@ class Asker:
     def _answers(self, ticket: Ticket) -> dict[str, EndNames]:
         marks = sorted(ticket.marks)
         parsed = [parse_mark(each) for each in marks]
-        found = self._posted([_question(each, ticket) for each in parsed])
-        return {text: _named(mark, each) for text, mark, each in zip(marks, parsed, found, strict=True)}
+        with self._lock:
+            owners = {
+                each.text: self._interfaces.get(each.text) for each in parsed if each.kind == "interface"
+            }
+        asked = [
+            (text, mark) for text, mark in zip(marks, parsed, strict=True) if owners.get(mark.text, mark)
+        ]
+        questions = [_question(mark, ticket, owners.get(mark.text)) for _, mark in asked]
+        found = {
+            text: _named(mark, each, owners.get(mark.text))
+            for (text, mark), each in zip(asked, self._posted(questions), strict=True)
+        }
+        nobodys = [mark.text for mark in parsed if mark.kind == "interface" and owners[mark.text] is None]
+        return found | {interface_mark(each): EndNames("", each, each) for each in nobodys}
 
     def _posted(self, questions: list[dict[str, object]]) -> list[dict[str, Any]]:
         """One answer each. Raises ControllerError."""
@@ -177,7 +202,9 @@ class Asker:
         return found
 
 
-def _question(mark: Mark, ticket: Ticket) -> dict[str, object]:
+def _question(mark: Mark, ticket: Ticket, owner: OwnPod | None) -> dict[str, object]:
+    if owner is not None:
+        return {"uid": owner.uid}
     if mark.kind == "uid":
         return {"uid": mark.text}
     if mark.kind == "node_port":
@@ -201,8 +228,10 @@ def _answers_in(body: bytes, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def _named(mark: Mark, answer: Mapping[str, Any]) -> EndNames:
+def _named(mark: Mark, answer: Mapping[str, Any], owner: OwnPod | None) -> EndNames:
     kind = _text(answer, "kind")
+    if owner is not None:
+        return EndNames(owner.namespace, owner.name, _text(answer, "workload") or _UNKNOWN)
     if mark.kind == "uid":
         return EndNames("", "", _text(answer, "workload") or _UNKNOWN)
     if mark.kind in ("service", "node_port"):

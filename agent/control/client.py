@@ -129,6 +129,7 @@ class ControllerClient:
             else:
                 self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
             self._connection.connect()
+            _keep_alive(self._connection.sock)
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout_s)
         return self._connection
@@ -148,6 +149,14 @@ class ControllerClient:
         if not text or not text.isprintable() or " " in text:
             raise ControllerError(0, f"token file {file}: it is no token")
         return text
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """A controller that is gone without a word is noticed within 14 s, also while an answer is waited for."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 class _Https(http.client.HTTPSConnection):

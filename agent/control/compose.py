@@ -8,7 +8,7 @@ import glob
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.control.pods import OwnPod
-from agent.naming.marks import uid_mark
+from agent.naming.marks import interface_mark, uid_mark
 from agent.network.discover import find_vports
 from agent.network.links import Link
 from agent.plan.contract import NodePlan, PodSelector
@@ -30,7 +30,14 @@ def composed(
     vports = [_owned(link.name, owners[link.name], plan, workloads) for link in links if link.name in owners]
     nobodys = [each for each in find_vports(links, nics) if _plain(each) not in owners]
     unnamed = plan.selector_for("", {}) if _takes_all(plan) else None
-    vports += [each.model_copy(update=_parameters(unnamed)) for each in nobodys]
+    vports += [
+        VportPlan(
+            match=each.match,
+            workload=interface_mark(_plain(each)),
+            **_parameters(unnamed),  # type: ignore[arg-type]  # fields of the same base
+        )
+        for each in nobodys
+    ]
     names = {"nic": nics} if nics else {}
     return Plan(**names, vports=tuple(vports), program=plan.program)  # type: ignore[arg-type]  # a tuple of texts
 

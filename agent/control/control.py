@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypedDict
 
 from agent.control.asker import Asker
 from agent.control.client import ControllerAddress
@@ -29,6 +29,15 @@ class ControlConfig:
     nic: str | None = None
     keep: Path | None = None
     """Where the last plan is kept."""
+
+
+class ControlState(TypedDict):
+    """As agent.metrics.snapshot.ControlFacts."""
+
+    has_answer: bool
+    counts: Mapping[str, int]
+    pods: int
+    knows_pods: bool
 
 
 class Control:
@@ -57,9 +66,14 @@ class Control:
         """The cluster's name, by its plan."""
         return "" if self.follower.plan is None else self.follower.plan.cluster
 
-    def counters(self) -> Mapping[str, int]:
-        """Since the start."""
-        return {**self.follower.counts, **self.asker.counts}
+    def facts(self) -> ControlState:
+        """Of this moment, for /metrics."""
+        return {
+            "has_answer": not self.follower.problem,
+            "counts": {**self.follower.counts, **self.asker.counts},
+            "pods": len(self.pods.now.found),
+            "knows_pods": not self.pods.now.problem,
+        }
 
     def close(self) -> None:
         """End."""

@@ -22,7 +22,7 @@ WAIT_S: Final = 50.0
 INVENTORY_S: Final = 60.0
 """How often to look whether the node is another than what the controller was told."""
 FIRST_WAIT_S: Final = 0.5
-MAX_WAIT_S: Final = 15.0
+MAX_WAIT_S: Final = 8.0
 _SLACK_S: Final = 10.0
 _WANTED: Final = 409
 

@@ -46,7 +46,7 @@ class ControlledPlan:
         if self._made_from is not None and all(map(_is_same, made_from, self._made_from)):
             return False
         if self._made_from is None or self._made_from[1] is not made_from[1]:
-            self._asker.want_workloads(pod.uid for pod in made_from[1].found)
+            self._asker.know(made_from[1].found)
         self._made_from = made_from
         node_plan, pods, workloads, _ = made_from
         before = self.plan

@@ -129,7 +129,7 @@ def named_row(row: Row, known: Callable[[str], EndNames | None], other: Callable
         if is_mark(found[workload]):
             end = known(found[workload]) or EndNames("", "", other(found[workload]))
             found[namespace] = found[namespace] or end.namespace
-            found[pod] = found[pod] or end.pod
+            found[pod] = end.pod if is_mark(found[pod]) else found[pod] or end.pod
             found[workload] = end.workload
     if is_mark(found[_SERVICE]):
         end = known(found[_SERVICE]) or EndNames("", "", other(found[_SERVICE]))
@@ -158,10 +158,10 @@ def named_samples(batch: Batch, answers: Answers) -> Batch:
 
 
 def _filled(column: object, marked: Labels, texts: list[str | None]) -> Labels:
-    """Where the marked column has a mark and this one is empty, the text of the mark."""
+    """Where the marked column has a mark and this one is empty, or a mark too, the text of the mark."""
     assert isinstance(column, Labels)
     rows = [
-        found or texts[code] or ""
+        texts[code] or "" if is_mark(found) or not found else found
         for found, code in zip(column.texts().tolist(), marked.codes.tolist(), strict=True)
     ]
     return Labels.of(rows)

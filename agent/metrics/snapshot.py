@@ -47,6 +47,22 @@ class MetricsSnapshot:
     sampling_shift: int = 0
     time_ns: int = 0
     """Of this moment, ns since 1970."""
+    control: "ControlFacts | None" = None
+    """None: the agent is of no cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFacts:
+    """An agent of a cluster and its controller."""
+
+    has_answer: bool
+    """The controller answered the last question for a plan."""
+    counts: Mapping[str, int]
+    """Since the start, by what happened."""
+    pods: int
+    """Of this node, that are known."""
+    knows_pods: bool
+    """Whoever tells this node's pods could be asked."""
 
 
 def text(snapshot: MetricsSnapshot) -> bytes:
@@ -75,6 +91,8 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily(
             "overhop_ring_lag_ratio", "Share of the ring that waits to be read.", snapshot.ring_lag
         )
+        if snapshot.control is not None:
+            yield from _control(snapshot.control)
         if snapshot.output is not None:
             yield from _output(snapshot.output)
             yield from _store(snapshot.output.store)
@@ -83,6 +101,16 @@ class _Snapshot(Collector):
             yield GaugeMetricFamily(
                 "overhop_sampling_shift", "n, where one in 2^n traces is kept.", snapshot.sampling_shift
             )
+
+
+def _control(control: ControlFacts) -> Iterable[Metric]:
+    said = "1: the controller answered the last question for a plan."
+    yield GaugeMetricFamily("overhop_controller_up", said, float(control.has_answer))
+    said = "Plans, inventories and names between agent and controller."
+    yield _by("overhop_control", said, "event", control.counts)
+    yield GaugeMetricFamily("overhop_pods", "Pods of this node that the agent knows.", control.pods)
+    said = "1: the container runtime, or whoever tells pods, answered."
+    yield GaugeMetricFamily("overhop_pods_up", said, float(control.knows_pods))
 
 
 def _agent(snapshot: MetricsSnapshot) -> Metric:

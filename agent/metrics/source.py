@@ -14,6 +14,7 @@ from agent.storing.output import Output
 from bpf.counters import NAMES
 
 if TYPE_CHECKING:
+    from agent.control.control import Control
     from agent.metrics.server import MetricsServer
     from agent.metrics.snapshot import MetricsSnapshot
 
@@ -33,10 +34,13 @@ class MetricsSource:
     output: Output | None
     counters: Callable[[], Mapping[str, int]]
     """The agent's, `waiting` with them."""
+    control: "Control | None" = None
 
     def snapshot(self) -> "MetricsSnapshot":
         """Of this moment; all records that were read are in it."""
-        from agent.metrics.snapshot import MetricsSnapshot
+        from agent.metrics.snapshot import ControlFacts, MetricsSnapshot
+
+        control = None if self.control is None else ControlFacts(**self.control.facts())
 
         self.intake.work()
         counters = self.counters()
@@ -51,6 +55,7 @@ class MetricsSource:
             output=None if self.output is None else self.output.facts(),
             sampling_shift=self.intake.sampling_shift,
             time_ns=time.time_ns(),
+            control=control,
         )
 
 

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 _BEGIN = "?"
-_ADDRESS, _UID, _SERVICE, _NODE_PORT = "?a", "?u", "?s", "?p"
+_ADDRESS, _UID, _SERVICE, _NODE_PORT, _INTERFACE = "?a", "?u", "?s", "?p", "?i"
 REMOTE = "remote"
 """What stands for an end elsewhere where nobody waits for its name: in Prometheus."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is to be asked: whose an `address` is, which pod has a `uid`, which service an address or port."""
+    """What is to be found: whose an `address` or an `interface` is, the workload of a `uid`, which `service`.
+
+    `node_port`: the service of a port of every node.
+    """
 
     kind: str
     text: str
@@ -43,6 +46,11 @@ def node_port_mark(port: int) -> str:
     return f"{_NODE_PORT}{port}"
 
 
+def interface_mark(ifname: str) -> str:
+    """For the pod behind an interface of this node, of which the runtime has not told yet."""
+    return _INTERFACE + ifname
+
+
 def is_mark(text: str) -> bool:
     """Whether it is one."""
     return text.startswith(_BEGIN)
@@ -61,15 +69,18 @@ def parse_mark(text: str) -> Mark:
         return Mark("service", address, int(port))
     if kind == _NODE_PORT:
         return Mark("node_port", "", int(rest))
-    return Mark("uid" if kind == _UID else "address", rest)
+    return Mark(_KINDS[kind], rest)
+
+
+_KINDS = {_ADDRESS: "address", _UID: "uid", _INTERFACE: "interface"}
 
 
 def shown(text: str) -> str:
-    """For people, while it is not answered: an address as it is, else `...`."""
+    """For people, while it is not answered: an address or interface as it is, else `...`."""
     if not text.startswith(_BEGIN):
         return text
     mark = parse_mark(text)
-    return mark.text if mark.kind == "address" else "..."
+    return mark.text if mark.kind in ("address", "interface") else "..."
 
 
 def address_text(address: bytes) -> str:

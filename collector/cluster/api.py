@@ -80,9 +80,10 @@ class Api:
         accept: str = "application/json",
         content: str = "application/json",
         timeout_s: float = TIMEOUT_S,
+        more: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """The JSON object that is answered. Raises ApiError."""
-        response = self._request(method, path, body, query, accept, content, timeout_s)
+        """The JSON object that is answered; `more`: headers to send. Raises ApiError."""
+        response = self._request(method, path, body, query, accept, content, timeout_s, more)
         try:
             data = response.read()
         except (HTTPError, OSError) as error:
@@ -120,8 +121,9 @@ class Api:
         accept: str,
         content: str,
         timeout_s: float,
+        more: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": accept, "User-Agent": "overhop"}
+        headers = {"Accept": accept, "User-Agent": "overhop"} | dict(more or {})
         if body is not None:
             headers["Content-Type"] = content
         token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`overhop cluster install | status | uninstall` (docs/kubernetes.md)."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,6 +14,9 @@ from overhop import errors, output
 
 if TYPE_CHECKING:
     from collector.cluster.api import Api
+    from collector.drift import Drift
+    from collector.node.nat import NatRules
+    from collector.snapshot import Snapshot
     from overhop.cluster.install import NodeState
 
 _MAX_TOKEN_BYTES = 64 << 10
@@ -51,7 +55,7 @@ def do_install(options: InstallOptions) -> int:
     from overhop.cluster.manifests import Wish, without_data
 
     policies, token = _checked_policies(options.policies), _token(options.token_file)
-    api = _connected(options.where)
+    api = connected(options.where)
     try:
         store = options.store
         if store is None and options.has_influxdb and not options.dry_run:
@@ -87,7 +91,7 @@ def do_status(where: Where, *, as_json: bool) -> int:
     from collector.cluster.api import ApiError
     from overhop.cluster import install
 
-    api = _connected(where)
+    api = connected(where)
     try:
         states = install.status(api, where.namespace)
         controllers = install.controllers(api, where.namespace)
@@ -110,7 +114,7 @@ def do_uninstall(where: Where, wait_s: float, *, as_json: bool) -> int:
     from collector.cluster.api import ApiError
     from overhop.cluster import install
 
-    api = _connected(where)
+    api = connected(where)
     try:
         left = install.uninstall(api, where.namespace, wait_s, _say(as_json))
     except ApiError as error:
@@ -124,7 +128,87 @@ def do_uninstall(where: Where, wait_s: float, *, as_json: bool) -> int:
     return errors.FAILED if left else errors.DONE
 
 
-def _connected(where: Where) -> "Api":
+def do_doctor(where: Where, *, as_json: bool) -> int:
+    """What is seen on each node and in total. Exit code 1: a node is not traced. Raises UsageError."""
+    from collector.cluster.api import ApiError
+    from overhop.cluster import doctor
+
+    api = connected(where)
+    try:
+        nodes = doctor.ask(api, where.namespace, "/v1/cluster/doctor")["nodes"]
+    except ApiError as error:
+        raise errors.UsageError(_api_error(error)) from None
+    finally:
+        api.close()
+    blind, found = doctor.blind(nodes), doctor.together(nodes)
+    if as_json:
+        output.show_json({"blind": blind, "nodes": nodes, "findings": [asdict(each) for each in found]})
+        return errors.FAILED if blind else errors.DONE
+    table = output.plain_table(("verdict", "nodes", "what", "found", "what to do"))
+    for row in doctor.rows(found, len(nodes)):
+        table.add_row(*map(output.literal, row))
+    output.show(table)
+    beside = f": not {', '.join(blind)}" if blind else ""
+    output.show_lines([f"{len(nodes) - len(blind)} of {len(nodes)} nodes are traced{beside}."])
+    return errors.FAILED if blind else errors.DONE
+
+
+def do_snapshot(where: Where) -> int:
+    """Print all that plans and names come from. Raises UsageError."""
+    from collector.snapshot_json import snapshot_json
+    from overhop.cluster.live import live_snapshot
+
+    api = connected(where)
+    try:
+        output.show_json(snapshot_json(live_snapshot(api)))
+    finally:
+        api.close()
+    return errors.DONE
+
+
+def do_drift(where: Where, node: str, wait_s: float, *, as_json: bool) -> int:
+    """Compare this node's rules with the cluster's objects. Exit code 1: they differ. Raises UsageError."""
+    from collector.node.nat import read_nat
+    from overhop.cluster.live import live_snapshot
+
+    api = connected(where)
+    try:
+        found, unread = _drift_now(live_snapshot(api), read_nat(), node)
+        if found and wait_s:
+            time.sleep(wait_s)  # rules follow their objects in seconds
+            again, unread = _drift_now(live_snapshot(api), read_nat(), node)
+            found = [each for each in found if each in again]
+    finally:
+        api.close()
+    if as_json:
+        output.show_json({"node": node, "drift": [asdict(each) for each in found], "not_read": unread})
+    else:
+        lines = [
+            f"{each.service} {each.address}:{each.port}/{each.protocol}: {each.what} {each.backend}".rstrip()
+            for each in found
+        ]
+        lines += [f"{family}: not read: {reason}" for family, reason in unread.items()]
+        output.show_lines(lines or [f"{node}: rules are as Services and EndpointSlices say"])
+    return errors.FAILED if found else errors.DONE
+
+
+def _drift_now(
+    snapshot: "Snapshot", rules: "Mapping[str, NatRules]", node: str
+) -> "tuple[list[Drift], dict[str, str]]":
+    from collector.drift import drifts, expected
+
+    if node not in snapshot.nodes:
+        raise errors.UsageError(f"--node {node}: the cluster has no such node")
+    unread = {family: each.reason for family, each in rules.items() if not each.read}
+    families = [each for each in rules.values() if each.read]
+    wanted = expected(snapshot, node)
+    if "ipv6" in unread:
+        wanted = {key: each for key, each in wanted.items() if ":" not in key[0]}
+    return drifts(wanted, families) if families else [], unread
+
+
+def connected(where: Where) -> "Api":
+    """The API of the cluster. Raises UsageError: there is none."""
     from collector.cluster.api import NoClusterError, connect
 
     try:

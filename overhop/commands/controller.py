@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`overhop controller`: follow a cluster, plan, answer agents, until stopped."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def do_controller(resolved: Resolved, *, as_json: bool) -> int:
     """Run it, and say at the end what it knew. Raises UsageError, ConfigError, OSError: it cannot begin."""
     from collector.cluster.api import NoClusterError, connect
     from dispatcher.controller import Controller, ControllerConfig
+    from dispatcher.metrics import serve_metrics
 
     config = resolved.config
     own = config.controller
@@ -50,10 +52,13 @@ def do_controller(resolved: Resolved, *, as_json: bool) -> int:
             version=overhop.__version__,
         ),
     )
-    try:
+    with ExitStack() as stack:
+        stack.callback(api.close)
+        if config.metrics.listen is not None:
+            where = config.metrics.listen
+            leads = lambda: controller.election.is_leader  # noqa: E731  short
+            stack.callback(serve_metrics(where.host, where.port, controller.facts, leads))
         controller.run()
-    finally:
-        api.close()
     if as_json:
         output.show_json(dict(controller.facts()))
     return errors.DONE

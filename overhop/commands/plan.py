@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overhop import errors, output
+from overhop.commands.cluster import Where, connected
 from overhop.plan_view import explained_json, explained_lines, planned_json, planned_lines
 from overhop.sources import ConfigError
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 class PlanOptions:
     """Options of the command."""
 
-    snapshot: Path
+    snapshot: Path | None
+    """None: the cluster is asked."""
+    where: Where
     policies: Path | None
     node: str | None
     why: str | None
@@ -29,9 +32,11 @@ def do_plan(options: PlanOptions) -> int:
     """Show plans, or what counts for a pod. Raises ConfigError, UsageError."""
     from dispatcher.planner import plan_all, why
 
-    snapshot, policies = _snapshot(options.snapshot), _policies(options.policies)
+    policies = _policies(options.policies)
+    snapshot = _live(options.where) if options.snapshot is None else _snapshot(options.snapshot)
     if options.node is not None and options.node not in snapshot.nodes:
-        raise errors.UsageError(f"--node {options.node}: no such node in {options.snapshot}")
+        place = options.snapshot or "the cluster"
+        raise errors.UsageError(f"--node {options.node}: no such node in {place}")
     if options.why is not None:
         pod = _pod(snapshot, options)
         explained = why(snapshot, policies, pod.node, pod)
@@ -47,6 +52,17 @@ def do_plan(options: PlanOptions) -> int:
     else:
         output.show_lines(planned_lines(planned, unmatched, options.node))
     return errors.DONE
+
+
+def _live(where: Where) -> "Snapshot":
+    from overhop.cluster.live import live_snapshot
+
+    api = connected(where)
+    try:
+        with output.patience("asking the Kubernetes API"):
+            return live_snapshot(api)
+    finally:
+        api.close()
 
 
 def _snapshot(file: Path) -> "Snapshot":

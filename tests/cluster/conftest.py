@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clusters that tests share: an API server alone, and two nodes with overhop in them."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,6 @@ def api_server() -> Iterator[Kubernetes]:
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installation]:
-    """Two nodes, kube-proxy in iptables mode, overhop and its InfluxDB."""
-    with installation() as found:
+    """Two nodes, overhop and its InfluxDB. kube-proxy is in iptables mode, or OVERHOP_TEST_PROXY_MODE."""
+    with installation("--proxy-mode", os.environ.get("OVERHOP_TEST_PROXY_MODE", "iptables")) as found:
         yield found

@@ -21,7 +21,7 @@ from overhop.stored import Place, opened
 from store.influxdb.target import parse_target
 from store.query import Span, Where
 from tests.kubernetes import Kubernetes, KubernetesError, kubernetes, run, running, until
-from tests.require import require_commands
+from tests.require import require_commands, require_root
 from tests.servers import influxd2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,6 +240,7 @@ def installation(*options: str) -> Iterator[Installation]:
         with _installed(running(Path(kept))) as found:
             yield found
         return
+    require_root()
     image = image_directory()
     with kubernetes("--nodes", "2", *options) as cluster:
         load_images(cluster, image)

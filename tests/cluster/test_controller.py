@@ -14,6 +14,7 @@ import pytest
 
 from collector.cluster.api import connect
 from dispatcher.controller import Controller, ControllerConfig
+from dispatcher.metrics import ControllerMetrics, serve_metrics
 from dispatcher.policy import parse_policies
 from tests.cluster import objects
 from tests.kubernetes import Kubernetes, until
@@ -247,3 +248,23 @@ def test_policy_decides_what_the_plan_selects(api_server: Kubernetes, agents: di
             "a plan", lambda: ask(one, "GET", "/v1/nodes/a1/plan", agents["a1"])[1].get("selectors")
         )
         assert found == [{"policy": "shop", "namespaces": ["default"], "sample_shift": 2}]
+
+
+def test_metrics_say_who_leads_and_what_was_refused(api_server: Kubernetes, agents: dict[str, str]) -> None:
+    with controller(api_server) as one:
+        until("it leads", lambda: one.is_ready)
+        ask(one, "GET", "/v1/nodes/a1/plan", "nonsense")
+        ask(one, "PUT", "/v1/nodes/a1/inventory", agents["a1"], {"contract": 2})
+        end = serve_metrics("127.0.0.1", 0, one.facts, lambda: one.election.is_leader)
+        try:
+            families = {
+                (each.name, *each.labels.values()): each.value
+                for family in ControllerMetrics(one.facts, lambda: one.election.is_leader).collect()
+                for each in family.samples
+            }
+        finally:
+            end()
+    assert families["overhop_controller_leads",] == 1
+    assert families["overhop_controller_agents",] == 1
+    assert families["overhop_controller_refused_total", "401"] == 1
+    assert families["overhop_controller_watch_failed_total", "pods"] == 0

@@ -3,16 +3,19 @@
 
 import base64
 import json
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.cluster import objects
-from tests.cluster.installation import IMAGE, NAMESPACE, Installation, request, trace_ids, unique
-from tests.kubernetes import until
+from tests.cluster.installation import IMAGE, NAMESPACE, ROOT, Installation, request, trace_ids, unique
+from tests.kubernetes import KubernetesError, until
 
 pytestmark = pytest.mark.timeout(600)
 PER_POD = 10
@@ -187,6 +190,71 @@ def test_new_pod_is_traced_within_a_second(installed: Installation, web: Web) ->
         if hop["kind"] != "rx"
     }
     assert names == {("default", name, name)}
+
+
+def test_plan_of_the_live_cluster_explains_itself(installed: Installation, web: Web) -> None:
+    kubeconfig = ("--kubeconfig", str(installed.cluster.kubeconfig))
+    found = json.loads(installed.overhop("plan", *kubeconfig, "--json"))
+    assert sorted(found["plans"]) == ["n1", "n2"]
+    name = web.pods[0]["metadata"]["name"]
+    said = installed.overhop("plan", *kubeconfig, "--why", f"default/{name}")
+    assert "everything is traced" in said
+
+
+def test_doctor_says_what_is_seen_on_every_node(installed: Installation) -> None:
+    """Agents say it some twenty seconds after their start, and every ten minutes."""
+
+    def found() -> Any:  # noqa: ANN401  JSON
+        said = json.loads(installed.managed("doctor", "--json"))
+        return said if all(said["nodes"].values()) else None
+
+    said = until("both agents have said it", lambda: _tried(found), 90)
+    assert said["blind"] == []
+    assert sorted(said["nodes"]) == ["n1", "n2"]
+    subjects = {each["subject"] for each in said["nodes"]["n1"]}
+    assert {"kernel", "NIC"} <= subjects, subjects
+    assert "2 of 2 nodes are traced." in installed.managed("doctor")
+
+
+def _tried(ask: Callable[[], Any]) -> Any:  # noqa: ANN401  what it returns
+    with suppress(KubernetesError):
+        return ask()
+    return None
+
+
+def test_drift_is_a_rule_that_somebody_deleted(installed: Installation, web: Web) -> None:
+    cluster = installed.cluster
+
+    def drift(node: str, expect: int) -> Any:  # noqa: ANN401  JSON
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            "overhop",
+            "cluster",
+            "drift",
+            "--node",
+            node,
+            "--wait",
+            "0",
+            "--json",
+        )
+        script = f"cd {ROOT}; PYTHONPATH={ROOT} OVERHOP_CONFIG=/dev/null {' '.join(command)}"
+        script += f" --kubeconfig {cluster.kubeconfig}; test $? = {expect}"
+        return json.loads(cluster.exec(node, "sh", "-c", script))["drift"]
+
+    assert drift("n1", 0) == drift("n2", 0) == []
+    rules = cluster.exec("n1", "iptables-save", "-t", "nat").splitlines()
+    [rule] = [
+        line for line in rules if line.startswith("-A KUBE-SERVICES") and f"-d {web.address}/32" in line
+    ]
+    try:
+        cluster.exec("n1", "sh", "-c", "iptables -t nat " + rule.replace("-A", "-D", 1))
+        [found] = drift("n1", 1)
+        assert (found["service"], found["what"]) == ("default/web", "missing service")
+        assert (found["address"], found["port"]) == (web.address, 80)
+    finally:
+        cluster.exec("n1", "sh", "-c", "iptables -t nat " + rule.replace("-A", "-I", 1))
 
 
 def test_uninstall_leaves_nothing(installed: Installation) -> None:

@@ -9,6 +9,7 @@ import pytest
 from agent.control import asker
 from agent.control.asker import Asker
 from agent.control.client import ControllerAddress
+from agent.control.pods import OwnPod
 from agent.naming.names import EndNames
 from tests.kubernetes import until
 from tests.unit.agent.control.fake_controller import Asked, Said, fake_controller
@@ -20,6 +21,9 @@ SERVICE = {
     "name": "web",
     "ports": [{"port": 80, "protocol": "TCP", "node_port": 30080}],
 }
+
+
+WEB, DB = OwnPod("u1", "shop", "web-1", "veth1"), OwnPod("u2", "shop", "db-0", "veth2")
 
 
 @pytest.fixture(autouse=True)
@@ -107,9 +111,22 @@ def test_workloads_are_asked_for_until_they_are_known_and_forgotten_with_their_p
     questions: list[Any] = []
     names: dict[Any, Any] = {"u1": POD}
     with fake_controller(knows(names, questions)) as address, asking(address) as one:
-        one.want_workloads(["u1", "u2"])
+        one.know([WEB, DB])
         until("u1 is known", lambda: one.workloads == {"u1": "web"})
         names["u2"] = POD | {"workload": "db"}
         until("u2 too", lambda: one.workloads == {"u1": "web", "u2": "db"})
-        one.want_workloads(["u2"])
+        one.know([DB])
         until("u1 is forgotten", lambda: one.workloads == {"u2": "db"})
+
+
+def test_interface_is_its_pods_also_when_the_pod_is_gone() -> None:
+    with fake_controller(knows({"u1": POD}, [])) as address, asking(address) as one:
+        one.know([WEB, DB])
+        one.know([])
+        ticket = one.ask(["?iveth1", "?iveth2", "?iveth9"], 0, 0, settle_s=0)
+        answers = until("answers", lambda: ticket.answers)
+    assert answers == {
+        "?iveth1": EndNames("shop", "web-1", "web"),
+        "?iveth2": EndNames("shop", "db-0", "unknown"),
+        "?iveth9": EndNames("", "veth9", "veth9"),
+    }

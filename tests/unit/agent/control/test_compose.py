@@ -25,7 +25,7 @@ def test_pod_is_named_with_a_mark_until_its_workload_is_known() -> None:
     assert (web.match, web.namespace, web.pod, web.workload) == ("veth7", "shop", "web-1", "?uu7")
     assert web.addresses == (ip_address("10.0.0.7"),)
     assert web.traced
-    assert (nobodys.match, nobodys.pod, nobodys.traced) == ("veth8", "veth8", True)
+    assert (nobodys.match, nobodys.pod, nobodys.workload, nobodys.traced) == ("veth8", "", "?iveth8", True)
     [web, _] = composed(plan(*EVERYTHING), [WEB], {"u7": "web"}, LINKS, None).vports
     assert web.workload == "web"
 

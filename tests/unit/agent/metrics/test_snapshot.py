@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from agent.hops.totals import HopFacts
-from agent.metrics.snapshot import MetricsSnapshot, text
+from agent.metrics.snapshot import ControlFacts, MetricsSnapshot, text
 from agent.storing.child import ChildStatus
 from agent.storing.output import OutputFacts, Totals
 from agent.storing.store import StoreFacts
@@ -217,3 +217,15 @@ def test_text_of_a_spool_with_nothing_in_it_has_no_age() -> None:
 )
 def test_promtool_finds_no_fault(snapshot: MetricsSnapshot) -> None:
     require_no_fault(text(snapshot))
+
+
+def test_text_of_an_agent_of_a_cluster_says_how_it_is_with_its_controller() -> None:
+    control = ControlFacts(has_answer=False, counts={"plans": 2, "expired": 1}, pods=7, knows_pods=True)
+    said = lines(MetricsSnapshot("1", "2", "3", control=control))
+    assert {
+        "overhop_controller_up 0.0",
+        'overhop_control_total{event="plans"} 2.0',
+        'overhop_control_total{event="expired"} 1.0',
+        "overhop_pods 7.0",
+        "overhop_pods_up 1.0",
+    } <= set(said)

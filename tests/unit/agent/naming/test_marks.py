@@ -6,6 +6,7 @@ import pytest
 from agent.naming.marks import (
     Mark,
     address_mark,
+    interface_mark,
     is_mark,
     marks_in,
     node_port_mark,
@@ -23,6 +24,7 @@ from agent.naming.tables import packed
         (address_mark(packed(ip_address("10.0.0.1"))), Mark("address", "10.0.0.1")),
         (address_mark(packed(ip_address("fd00::1"))), Mark("address", "fd00::1")),
         (uid_mark("a-b"), Mark("uid", "a-b")),
+        (interface_mark("veth1"), Mark("interface", "veth1")),
         (service_mark(packed(ip_address("10.96.0.1")), 80), Mark("service", "10.96.0.1", 80)),
         (service_mark(packed(ip_address("fd00::5")), 443), Mark("service", "fd00::5", 443)),
         (node_port_mark(30080), Mark("node_port", "", 30080)),

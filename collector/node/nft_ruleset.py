@@ -36,7 +36,8 @@ class NftRule:
 class Verdict:
     """What a map says of a key."""
 
-    key: tuple[Any, ...]
+    key: tuple[str | int, ...]
+    """A network as `10.0.0.0/8`; what else is neither text nor number, as JSON."""
     action: str
     """goto, jump, drop, accept ..."""
     target: str = ""
@@ -69,7 +70,7 @@ def parse_ruleset(text: str, family: str, without: frozenset[str] = frozenset())
     for entry in entries:
         kind, value = _only(entry)
         if isinstance(value, dict) and value.get("family") in (FAMILIES[family], "inet"):
-            table = value.get("name" if kind == "table" else "table")
+            table = str(value.get("name" if kind == "table" else "table"))
             if table not in without:
                 _add(found, kind, value, f"{value['family']} {table}")
     return found
@@ -91,7 +92,7 @@ def verdicts(pairs: object) -> Iterator[Verdict]:
         parts = key.get("concat") if isinstance(key, dict) else [key]
         action, target = verdict_of(pair[1])
         if isinstance(parts, list) and action:
-            yield Verdict(tuple(parts), action, target, comment)
+            yield Verdict(tuple(map(_scalar, parts)), action, target, comment)
 
 
 def _add(found: Ruleset, kind: str, value: Mapping[str, Any], table: str) -> None:
@@ -121,6 +122,14 @@ def _plain(element: object) -> tuple[Any, str]:
         return element, ""
     comment = value.get("comment")
     return value.get("val"), comment if isinstance(comment, str) else ""
+
+
+def _scalar(part: object) -> str | int:
+    """What can be compared."""
+    prefix = part.get("prefix") if isinstance(part, dict) else None
+    if isinstance(prefix, dict):
+        return f"{prefix.get('addr')}/{prefix.get('len')}"
+    return part if isinstance(part, str | int) else json.dumps(part)
 
 
 def _only(entry: object) -> Expression:

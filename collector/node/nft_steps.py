@@ -102,6 +102,8 @@ class Steps:
             return
         parts = key.get("concat") if isinstance(key, dict) else None
         fields = [field_of(each, self._family) for each in (parts if isinstance(parts, list) else [key])]
+        if len(condition.matches) * len(found) > MAX_MATCHES:
+            condition = Condition(clients="unclear")
         for each in found:
             wanted = _match(fields, each.key)
             below = Condition(clients="unclear") if wanted is None else Condition((wanted,))

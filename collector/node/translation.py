@@ -78,9 +78,10 @@ class _Way:
     affinity_s: int = 0
     services: dict[Match, Service] = field(default_factory=dict)
     """Narrower destinations."""
-    only_some: list[Step] = field(default_factory=list)
-    has_own_way: bool = False
-    """The node's own clients have one; if nobody else has, this is a service without back ends here."""
+    aside: list[Step] = field(default_factory=list)
+    """For some clients only; a Service tells where the others come."""
+    is_for_insiders: bool = False
+    """The node and its pods have a way of their own; if nobody else has, there are no back ends."""
     left: float = 1.0
 
 
@@ -125,8 +126,7 @@ class Translation:
             self._steps_left -= 1
             if self._steps_left < 0 or not self._follow(step, match, way, depth):
                 break
-        if not way.backends and not way.has_own_way:
-            self._follow_some(match, way, depth)
+        self._follow_aside(match, way, depth)
         return way
 
     def _follow(self, step: Step, match: Match, way: _Way, depth: int) -> bool:
@@ -143,25 +143,13 @@ class Translation:
         elif not self._may_translate(step) or step.action == "odd":
             pass
         elif step.clients != "all":
-            if is_same and match.port:
-                self._set_aside(step, match, way, depth)
+            if is_same and match.port and step.clients in ("some", "local", "known"):
+                way.aside.append(step)
         elif is_same:
             self._add(step, match, way, depth)
         else:
             self._add_narrower(step, narrowed, way, depth)
         return way.left > _NEARLY_ALL
-
-    def _set_aside(self, step: Step, match: Match, way: _Way, depth: int) -> None:
-        """Of a service's way, what is for some clients only: a Service tells where the others come."""
-        if step.clients not in ("some", "local", "known"):
-            return
-        self._add(replace(step, share=0.0), match, _Way(), depth)
-        if step.clients == "known":
-            way.affinity_s = max(way.affinity_s, step.affinity_s)
-        elif step.clients == "local":
-            way.has_own_way = True
-        else:
-            way.only_some.append(step)
 
     def _add(self, step: Step, match: Match, way: _Way, depth: int) -> None:
         share = way.left * step.share
@@ -175,15 +163,15 @@ class Translation:
             return  # a chance to be translated is more than a Service can tell
         for narrower, service in below.services.items():
             way.services.setdefault(narrower, service)
-        if below.services or below.backends or below.has_own_way:
+        if below.services or below.backends or below.is_for_insiders:
             self.understood.add(step.rule)
         if below.backends:
             way.backends += [replace(each, share=each.share * share) for each in below.backends]
             way.left -= share
             way.masquerade = way.masquerade or below.masquerade
             way.affinity_s = max(way.affinity_s, below.affinity_s)
-        elif below.has_own_way:
-            way.has_own_way = True
+        elif below.is_for_insiders:
+            way.is_for_insiders = True
 
     def _add_narrower(self, step: Step, match: Match, way: _Way, depth: int) -> None:
         if step.share != 1.0:
@@ -192,15 +180,36 @@ class Translation:
         self._add(step, match, below, depth)
         for narrower, service in below.services.items():
             way.services.setdefault(narrower, service)
-        if below.backends or below.has_own_way:
+        if below.backends or below.is_for_insiders:
             way.services.setdefault(match, _service(match, below, step))
 
-    def _follow_some(self, match: Match, way: _Way, depth: int) -> None:
-        """A load balancer's allowed clients: whoever comes at all comes by one of these steps."""
-        for step in way.only_some:
-            if not way.backends:
-                self._add(replace(step, share=1.0), match, way, depth)
+    def _follow_aside(self, match: Match, way: _Way, depth: int) -> None:
+        """Steps for some clients: understood if they are one of three things that kube-proxy does."""
+        others = [step for step in way.aside if step.clients != "known"]
+        is_local = any(step.clients == "local" for step in others)
+        if is_local and len({(step.action, step.target, step.backend) for step in others}) == 1:
+            # externalTrafficPolicy Local: all back ends for pods and the node, its own for everybody else.
+            way.is_for_insiders = True
+            for step in others:
+                self._add(replace(step, share=0.0), match, _Way(), depth)
+        elif others and not way.backends and not is_local:
+            # loadBalancerSourceRanges: who does not come by one of these steps does not come at all.
+            self._add(replace(others[0], share=1.0), match, way, depth)
+        self._follow_doubles(match, way, depth)
 
+    def _follow_doubles(self, match: Match, way: _Way, depth: int) -> None:
+        """Session affinity, and further source ranges: to the same back ends by another way."""
+        own = {(each.address, each.port) for each in way.backends}
+        for step in way.aside:
+            if step.action == "dnat":
+                targets = {step.backend}
+            else:
+                targets = {
+                    (each.address, each.port) for each in self._way(step.target, match, depth + 1).backends
+                }
+            if targets and targets <= own:
+                self.understood.add(step.rule)
+                way.affinity_s = max(way.affinity_s, step.affinity_s)
 
 def _service(match: Match, way: _Way, step: Step) -> Service:
     shares: dict[tuple[str, int], float] = {}

@@ -174,7 +174,7 @@ def _side(value: object) -> str:
     if kind == "payload" and isinstance(what, dict):
         return f"{what.get('protocol')} {what.get('field')}"
     if kind in ("meta", "ct") and isinstance(what, dict):
-        return f"{kind} {what.get('key')}"
+        return f"{kind} {what.get('key')}".replace("meta oif", "oif").replace("meta iif", "iif")
     if kind == "set" and isinstance(what, list):
         return "{" + ", ".join(map(_side, what)) + "}"
     if kind == "&" and isinstance(what, list):

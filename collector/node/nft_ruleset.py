@@ -49,12 +49,17 @@ class Ruleset:
     """All of one family and of inet, but the tables that were left out."""
 
     rules: list[NftRule] = field(default_factory=list)
-    hooks: dict[Place, str] = field(default_factory=dict)
-    """Chains that the kernel calls to translate, and when: prerouting, output ..."""
+    hooks: dict[Place, tuple[str, int]] = field(default_factory=dict)
+    """Chains that the kernel calls to translate: where (prerouting, output ...), and their priority."""
     sets: dict[Place, tuple[Any, ...]] = field(default_factory=dict)
     timeouts_s: dict[Place, int] = field(default_factory=dict)
     """Of sets whose elements expire."""
     maps: dict[Place, tuple[Verdict, ...]] = field(default_factory=dict)
+
+    def hooked(self, hook: str) -> list[Place]:
+        """The chains of a hook as the kernel calls them, one after the other."""
+        found = [(priority, place) for place, (of, priority) in self.hooks.items() if of == hook]
+        return [place for _, place in sorted(found)]
 
 
 def parse_ruleset(text: str, family: str, without: frozenset[str] = frozenset()) -> Ruleset:
@@ -104,7 +109,8 @@ def _add(found: Ruleset, kind: str, value: Mapping[str, Any], table: str) -> Non
     place = table, str(value.get("name"))
     elements = value.get("elem")
     if kind == "chain" and value.get("type") == "nat":
-        found.hooks[place] = str(value.get("hook"))
+        priority = value.get("prio")
+        found.hooks[place] = str(value.get("hook")), priority if isinstance(priority, int) else 0
     elif kind == "map":
         found.maps[place] = tuple(verdicts(elements))
     elif kind == "set":

@@ -15,7 +15,7 @@ from collector.node.nft_conditions import (
     field_of,
     match_of,
 )
-from collector.node.nft_ruleset import NftRule, Ruleset, Verdict, verdict_of, verdicts
+from collector.node.nft_ruleset import FAMILIES, NftRule, Ruleset, Verdict, verdict_of, verdicts
 from collector.node.translation import Action, Match, Step
 
 _KUBE_PROXY: Final = "kube-proxy"
@@ -36,10 +36,29 @@ def is_kube_proxy(table: str) -> bool:
     return table.endswith(f" {_KUBE_PROXY}")
 
 
+def is_of_other_family(translation: object, family: str) -> bool:
+    """In a table for both families: `dnat ip to` is nothing to IPv6."""
+    said = translation.get("family") if isinstance(translation, dict) else None
+    return said in FAMILIES.values() and said != FAMILIES[family]
+
+
 def service_name(text: str) -> str:
     """`namespace/name` out of `service-HASH-namespace/name/tcp/port` or `namespace/name:port`."""
     found = _NAME.match(text)
     return found["name"] if found else ""
+
+
+def match_key(fields: Sequence[str], key: Sequence[str | int]) -> Match | None:
+    """What an element of a map with these fields demands of a destination; None: it cannot be told."""
+    if len(fields) != len(key):
+        return None
+    found: Match | None = Match()
+    for field, value in zip(fields, key, strict=True):
+        wanted = match_of(field, value)
+        if found is None or wanted is None:
+            return None
+        found = found & wanted
+    return found
 
 
 class Steps:
@@ -66,6 +85,8 @@ class Steps:
                 condition = both(condition, condition_of(value, table, self._ruleset, self._family))
             elif name == "vmap":
                 yield from self._of_map(at, table, value, condition)
+                return
+            elif name == "dnat" and is_of_other_family(value, self._family):
                 return
             elif name in _GOES or name in _STOPS or name in _ODD or name == "dnat":
                 yield from self._bounded(condition, self._step(at, table, name, value))
@@ -105,7 +126,7 @@ class Steps:
         if len(condition.matches) * len(found) > MAX_MATCHES:
             condition = Condition(clients="unclear")
         for each in found:
-            wanted = _match(fields, each.key)
+            wanted = match_key(fields, each.key)
             below = Condition(clients="unclear") if wanted is None else Condition((wanted,))
             step = self._verdict(at, table, each)
             if is_kube_proxy(table):
@@ -151,18 +172,6 @@ class Steps:
             condition = Condition(clients="unclear")
         for match in condition.matches:
             yield replace(step, match=match, clients=condition.clients, affinity_s=condition.affinity_s)
-
-
-def _match(fields: Sequence[str], key: Sequence[Any]) -> Match | None:
-    if len(fields) != len(key):
-        return None
-    found: Match | None = Match()
-    for field, value in zip(fields, key, strict=True):
-        wanted = match_of(field, value)
-        if found is None or wanted is None:
-            return None
-        found = found & wanted
-    return found
 
 
 def _is_translation(xt: object) -> bool:

@@ -12,13 +12,15 @@ from typing import Final
 from collector.node.nat import MAX_EXAMPLES, Masquerade, NatRules, Service, with_refusals
 from collector.node.nft_conditions import text_of
 from collector.node.nft_ruleset import NftRule, Ruleset, RulesetError, parse_ruleset
-from collector.node.nft_steps import Steps, is_kube_proxy, service_name
+from collector.node.nft_steps import Steps, is_kube_proxy, is_of_other_family, match_key, service_name
 from collector.node.translation import Step, Translation
 
 IPTABLES: Final = frozenset({"nat", "filter", "mangle", "raw", "security"})
 """Tables that iptables makes; nft cannot show all of what is in them, iptables-save can."""
 _HOOKS: Final = ("prerouting", "output")
 _SOURCES: Final = ("masquerade", "snat")
+_KEY: Final = ("address", "protocol", "port")
+"""Of kube-proxy's maps; those of node ports have no address."""
 _REFUSED: Final = {"drop": "drop", "goto": "reject"}
 
 
@@ -35,22 +37,22 @@ def parse_nft(
     for at, rule in enumerate(ruleset.rules):
         chains[" ".join(rule.chain)] += steps.of(at, rule)
     translation = Translation(chains)
-    hooks = [" ".join(place) for hook in _HOOKS for place, of in ruleset.hooks.items() if of == hook]
+    hooks = [" ".join(place) for hook in _HOOKS for place in ruleset.hooked(hook)]
     services = translation.services(hooks)
     missed = translation.missed()
     return NatRules(
         read=True,
         services=with_refusals(services, _refusals(ruleset)),
-        masquerades=tuple(_masquerades(ruleset.rules)),
+        masquerades=tuple(_masquerades(ruleset.rules, family)),
         not_understood=len(missed),
         examples=tuple(ruleset.rules[at].text for at in missed[:max_examples]),
     )
 
 
-def _masquerades(rules: Sequence[NftRule]) -> Iterator[Masquerade]:
+def _masquerades(rules: Sequence[NftRule], family: str) -> Iterator[Masquerade]:
     for rule in rules:
         for name, value in rule.expressions:
-            if name in _SOURCES:
+            if name in _SOURCES and not is_of_other_family(value, family):
                 to = value.get("addr") if isinstance(value, dict) else None
                 when = " ".join(text_of(each) for kind, each in rule.expressions if kind == "match")
                 yield Masquerade(rule.chain[1], when[:300], to if isinstance(to, str) else "")
@@ -63,14 +65,8 @@ def _refusals(ruleset: Ruleset) -> Iterator[Service]:
             continue
         cluster = ruleset.sets.get((place[0], "cluster-ips"), ())
         for each in verdicts:
-            kind, address = "node-port", ""
-            match each.key:
-                case (str(address), str(protocol), int(port)):
-                    kind = "cluster-ip" if address in cluster else "external"
-                case (str(protocol), int(port)):
-                    pass
-                case _:
-                    continue
-            if each.action in _REFUSED:
-                name = service_name(each.comment)
-                yield Service(kind, name, protocol, address, port, (), "", 0, _REFUSED[each.action])
+            found = match_key(_KEY[-len(each.key) :], each.key)
+            if found is not None and each.action in _REFUSED:
+                kind = "node-port" if not found.address else "cluster-ip" if found.address in cluster else "external"
+                called = found.protocol, found.address, found.port
+                yield Service(kind, service_name(each.comment), *called, (), "", 0, _REFUSED[each.action])

@@ -104,7 +104,7 @@ class Translation:
                 found.setdefault(match, service)
             if way.backends:
                 found.setdefault(Match(), _service(Match(), way, Step(-1, "go")))
-        return tuple(_without_loopback_doubles(found))
+        return tuple(dict.fromkeys(_without_loopback_doubles(found)))
 
     def _may_translate(self, step: Step) -> bool:
         """It is a translation, or leads to one."""

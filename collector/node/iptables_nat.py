@@ -19,7 +19,7 @@ HOOKS: Final = ("PREROUTING", "OUTPUT")
 _MAX_PORTS: Final = 64
 _NODE_PORTS: Final = "KUBE-NODEPORTS"
 _REFUSING: Final = {"KUBE-SERVICES": "cluster-ip", "KUBE-EXTERNAL-SERVICES": "external"}
-"""Chains of the filter table where kube-proxy refuses what has no back ends, and what that is if no node port."""
+"""Chains of the filter table where kube-proxy refuses services, and what kind these are if no node ports."""
 _REFUSALS: Final = {"REJECT": "reject", "DROP": "drop"}
 _STOPS: Final = frozenset({"RETURN", "ACCEPT", "DROP"})
 _NOTHING: Final = frozenset({"", "MARK", "CONNMARK", "LOG", "NFLOG", "TRACE"})

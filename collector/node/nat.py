@@ -22,8 +22,8 @@ class Service:
     """An address and port that are translated; without an address: this port on every address of the node."""
 
     kind: str
-    """kube-proxy's `cluster-ip`, `node-port`, `load-balancer`, `external-ip`, or `external` where its rules do
-    not say which of the last two; by others' rules: `host-port`, a port of the node, `dnat`, an address."""
+    """kube-proxy's `cluster-ip`, `node-port`, `load-balancer`, `external-ip`, or `external` where its rules
+    do not say which of the last two; by others' rules: `host-port`, a port of the node, `dnat`, an address."""
     name: str
     """`namespace/name` out of the rule's comment or chain; empty without one."""
     protocol: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks this network namespace for its rules of address translation: nftables, iptables over it, legacy iptables."""
+"""Asks this network namespace for its rules of address translation, of nftables and both kinds of iptables."""
 
 import re
 import subprocess
@@ -44,8 +44,8 @@ def read_nat() -> dict[str, NatRules]:
 
 
 def rules_of(answers: Answers, family: str) -> NatRules:
-    """What was answered, joined: the kernel applies all of it. Read in part: `reason` says what is missing."""
-    # What iptables made over nftables is shown in full by its own iptables-save; else nft shows as much as it can.
+    """What was answered, joined: the kernel applies all of it. `reason` says what is missing, if not all."""
+    # What iptables made over nftables is shown in full by its own iptables-save only.
     shown = answers.save.text
     is_iptables = "(nf_tables)" in shown and _FOREIGN.search(shown) is None
     found = _of_nft(answers.nft, family, IPTABLES if is_iptables else frozenset())

@@ -49,8 +49,8 @@ def condition_of(value: object, table: str, ruleset: Ruleset, family: str) -> Co
 
 
 def field_of(left: object, family: str) -> str:
-    """What is compared: address, source, protocol, port (`port tcp` of one protocol), local, local source, in,
-    state; `other family`; empty: something else."""
+    """What is compared: address, source, protocol, port (`port tcp` of one protocol), local, local source,
+    in, state; `other family`; empty: something else."""
     if not isinstance(left, dict) or len(left) != 1:
         return ""
     [(kind, what)] = left.items()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects in `nft -j list ruleset` (libnftables-json(5)), of one address family. Pure; what is otherwise than
-the format says is left out where it stands, or is an expression that nobody understands."""
+"""The objects in `nft -j list ruleset` (libnftables-json(5)), of one address family. Pure.
+
+What is otherwise than the format says is left out, or is an expression that nobody understands.
+"""
 
 import json
 from collections.abc import Iterator, Mapping

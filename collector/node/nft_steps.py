@@ -136,7 +136,7 @@ class Steps:
     def _choices(
         self, at: int, table: str, numbers: dict[str, Any], found: Sequence[Verdict], condition: Condition
     ) -> Iterator[Step]:
-        """One of several chains by a random number: each for one number, all numbers there, or it is unclear."""
+        """One of several chains by a random number: each number has its own, or it is unclear."""
         keys = {each.key for each in found if all(type(part) is int for part in each.key)}
         count = numbers.get("mod")
         is_plain = (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Address translation out of `nft -j list ruleset`. Pure.
 
-Understands kube-proxy's nftables mode (Kubernetes pkg/proxy/nftables/proxier.go), and what leads from chains of
-type nat to dnat in other tables where it is as simple (the CNI port mapper, Docker). What is not is counted.
+Understands kube-proxy's nftables mode (Kubernetes pkg/proxy/nftables/proxier.go), and what leads from chains
+of type nat to dnat in other tables where it is as simple (the CNI port mapper, Docker). The rest is counted.
 """
 
 from collections import defaultdict
@@ -67,6 +67,12 @@ def _refusals(ruleset: Ruleset) -> Iterator[Service]:
         for each in verdicts:
             found = match_key(_KEY[-len(each.key) :], each.key)
             if found is not None and each.action in _REFUSED:
-                kind = "node-port" if not found.address else "cluster-ip" if found.address in cluster else "external"
+                kind = (
+                    "node-port"
+                    if not found.address
+                    else "cluster-ip"
+                    if found.address in cluster
+                    else "external"
+                )
                 called = found.protocol, found.address, found.port
                 yield Service(kind, service_name(each.comment), *called, (), "", 0, _REFUSED[each.action])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What chains of rules translate destinations to, whoever wrote them and in whichever language. Pure.
 
-A front end (iptables_nat, nftables) turns each rule into steps; here they are followed from the hooks on. What
-a rule demands of the destination is collected on the way: an address, protocol and port that lead to back ends
-are a service. A rule with conditions that nobody understood is not followed, so that nothing is told wrongly.
+A front end (iptables_nat, nftables) turns each rule into steps; here they are followed from the hooks on.
+What a rule demands of the destination is collected on the way: an address, protocol and port that lead to
+back ends are a service. A rule with conditions that nobody understood is not followed, but counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -210,6 +210,7 @@ class Translation:
             if targets and targets <= own:
                 self.understood.add(step.rule)
                 way.affinity_s = max(way.affinity_s, step.affinity_s)
+
 
 def _service(match: Match, way: _Way, step: Step) -> Service:
     shares: dict[tuple[str, int], float] = {}

@@ -167,7 +167,10 @@ def do_snapshot(where: Where) -> int:
 
 
 def do_drift(where: Where, node: str, wait_s: float, *, as_json: bool) -> int:
-    """Compare this node's rules with the cluster's objects. Exit code 1: they differ, or cannot be read. Raises UsageError."""
+    """Compare this node's rules with the cluster's objects. Raises UsageError.
+
+    Exit code 1: they differ, or cannot be compared.
+    """
     from collector.node.nat_reading import read_nat
     from overhop.cluster.live import live_snapshot
 

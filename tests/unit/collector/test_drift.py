@@ -134,7 +134,11 @@ def test_ports_are_found_by_name_and_protocol_and_have_the_number_of_their_slice
     snapshot = made(Endpoint((A,)))
     more = EndpointSlice(
         "ns", "web-2", "web", "IPv4",
-        (EndpointPort("http", "UDP", 53), EndpointPort("admin", "TCP", 9000), EndpointPort("http", "TCP", 8081)),
+        (
+            EndpointPort("http", "UDP", 53),
+            EndpointPort("admin", "TCP", 9000),
+            EndpointPort("http", "TCP", 8081),
+        ),
         (Endpoint((B,)),),
     )  # fmt: skip
     both = replace(snapshot, slices={**snapshot.slices, ("ns", "web-2"): more})
@@ -240,7 +244,9 @@ def test_rules_of_others_are_no_drift() -> None:
         (rules((A, 1.0))["ipv4"], ""),
     ],
 )
-def test_rules_that_were_not_read_and_nodes_without_kube_proxy_are_not_judged(own: NatRules, why: str) -> None:
+def test_rules_that_were_not_read_and_nodes_without_kube_proxy_are_not_judged(
+    own: NatRules, why: str
+) -> None:
     assert not_judged(own) == why
     assert drifts(expected(made(Endpoint((A,))), "n1"), {"ipv4": own}) == []
 

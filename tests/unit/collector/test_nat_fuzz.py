@@ -19,16 +19,17 @@ from collector.node.nftables import parse_nft
 from tests.unit.collector import recorded
 
 ALL = 1_000_000
-ROUNDS = 150
+ROUNDS = 50
 WORDS = [
     "-j", "-g", "!", '"', "\\", "KUBE-SVC-XXXX", "DNAT", "REDIRECT", "--to-destination", "999.9.9.9:99999",
-    "10.0.0.1-10.0.0.9:80", "[::1]:80", "--probability", "-5", "nan", "1e309", "\x00", "é" * 30, "--dport", "70000",
-    "٣", "1:65535", "--comment", "-A", "COMMIT", "*nat", "-d", "0.0.0.0/0", "10.0.0.1/99", "RETURN", "-m", "--rcheck",
-    "PREROUTING", "KUBE-SERVICES", "--seconds", "9" * 40,
+    "10.0.0.1-10.0.0.9:80", "[::1]:80", "--probability", "-5", "nan", "1e309", "\x00", "é" * 30,
+    "--dport", "70000", "٣", "1:65535", "--comment", "-A", "COMMIT", "*nat", "-d", "0.0.0.0/0", "10.0.0.1/99",
+    "RETURN", "-m", "--rcheck", "PREROUTING", "KUBE-SERVICES", "--seconds", "9" * 40,
 ]  # fmt: skip
 VALUES: list[Any] = [
-    None, 5, -1, 0, True, 1e300, "", "x" * 50, "@nowhere", [], {}, [[]], {"goto": 5}, {"goto": {"target": "services"}},
-    {"dnat": {"addr": "10.9.9.9", "port": 1}}, {"redirect": {"port": 1}}, {"set": [1, 2]}, {"prefix": {"addr": "::", "len": "x"}},
+    None, 5, -1, 0, True, 1e300, "", "x" * 50, "@nowhere", [], {}, [[]], {"goto": 5},
+    {"goto": {"target": "services"}}, {"dnat": {"addr": "10.9.9.9", "port": 1}}, {"redirect": {"port": 1}},
+    {"set": [1, 2]}, {"prefix": {"addr": "::", "len": "x"}},
     {"range": [1, 2]}, {"concat": [1, {}]}, {"elem": {"val": {"concat": ["a"]}}}, "../../etc",
 ]  # fmt: skip
 _RULE = re.compile(r"^-A (\S+) ")
@@ -100,7 +101,7 @@ def test_broken_iptables_are_told_or_counted(file: str) -> None:
 
 @pytest.mark.parametrize("file", ["iptables-n1.txt", "iptables-n2.txt", "ip6tables-n1.txt"])
 def test_every_translation_of_the_nat_table_is_told_or_counted(file: str) -> None:
-    """Rules are taken away and jumps sent elsewhere, so that each line stays a rule that can be searched for."""
+    """Rules are taken away and jumps sent elsewhere; each line stays a rule that can be searched for."""
     rng = random.Random(file)
     text = (recorded.DATA / file).read_text().partition("*nat")[2].partition("COMMIT")[0]
     rules = [line for line in text.splitlines() if _RULE.match(line)]
@@ -145,7 +146,11 @@ def translations(whole: Any) -> list[dict[str, Any]]:  # noqa: ANN401  JSON
     found = []
     for entry in whole["nftables"]:
         rule = entry.get("rule") if isinstance(entry, dict) else None
-        if isinstance(rule, dict) and rule.get("family") in ("ip", "inet") and isinstance(rule.get("expr"), list):
+        if (
+            isinstance(rule, dict)
+            and rule.get("family") in ("ip", "inet")
+            and isinstance(rule.get("expr"), list)
+        ):
             for each in rule["expr"]:
                 if isinstance(each, dict) and len(each) == 1 and "dnat" in each:
                     found.append(each["dnat"])
@@ -177,7 +182,8 @@ def test_every_dnat_of_nftables_is_told_or_counted() -> None:
         lost = {
             f"{each['addr']}:{each['port']}"
             for each in translations({"nftables": entries})
-            if f"{each['addr']}:{each['port']}" not in told and f'"addr": "{each["addr"]}", "port": {each["port"]}' not in counted
+            if f"{each['addr']}:{each['port']}" not in told
+            and f'"addr": "{each["addr"]}", "port": {each["port"]}' not in counted
         }
         # Local policies: pods alone come there.
         assert lost <= {"10.244.0.71:8080", "10.244.1.71:8080", "10.244.0.72:8080", "10.244.1.77:8080"}
@@ -199,11 +205,14 @@ def test_ten_thousand_rules_are_read_in_less_than_two_seconds() -> None:
     for at in range(3_334):
         address = f"10.96.{at // 256}.{at % 256}/32"
         rules += [
-            f'-A KUBE-SERVICES -d {address} -p tcp -m comment --comment "ns/s{at} cluster IP" -m tcp --dport 80 -j KUBE-SVC-{at}',
+            f"-A KUBE-SERVICES -d {address} -p tcp -m comment"
+            f' --comment "ns/s{at} cluster IP" -m tcp --dport 80 -j KUBE-SVC-{at}',
             f"-A KUBE-SVC-{at} -j KUBE-SEP-{at}",
             f"-A KUBE-SEP-{at} -p tcp -m tcp -j DNAT --to-destination 10.0.0.1:80",
         ]
-    found = timed("\n".join(["*nat", "-A PREROUTING -j KUBE-SERVICES", "-A OUTPUT -j KUBE-SERVICES", *rules, "COMMIT"]))
+    found = timed(
+        "\n".join(["*nat", "-A PREROUTING -j KUBE-SERVICES", "-A OUTPUT -j KUBE-SERVICES", *rules, "COMMIT"])
+    )
     assert (len(found.services), found.not_understood) == (3_334, 0)
 
 
@@ -235,7 +244,9 @@ def test_maze_of_chains_ends_and_is_counted() -> None:
 def test_maze_of_networks_ends() -> None:
     rules = ["-A PREROUTING -j C0"]
     for at in range(12):
-        rules += [f"-A C{at} -d {n}.0.0.0/8 -p {p} -j C{at + 1}" for n in range(1, 30) for p in ("tcp", "udp")]
+        rules += [
+            f"-A C{at} -d {n}.0.0.0/8 -p {p} -j C{at + 1}" for n in range(1, 30) for p in ("tcp", "udp")
+        ]
     rules.append("-A C12 -j DNAT --to-destination 10.0.0.1:80")
     assert timed("\n".join(["*nat", *rules, "COMMIT"])).read
 
@@ -267,7 +278,9 @@ def test_rule_of_a_megabyte_is_read_in_less_than_two_seconds() -> None:
 
 def test_maps_times_sets_of_nftables_are_bounded() -> None:
     addresses = [f"10.0.{at // 250}.{at % 250}" for at in range(10_000)]
-    elements = [[{"concat": ["tcp", port]}, {"goto": {"target": "external-A-a/b/tcp/"}}] for port in range(1, 2_001)]
+    elements = [
+        [{"concat": ["tcp", port]}, {"goto": {"target": "external-A-a/b/tcp/"}}] for port in range(1, 2_001)
+    ]
     ip = {"family": "ip", "table": "kube-proxy"}
     key = {"concat": [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]}
     match = {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "@nodeport-ips"}

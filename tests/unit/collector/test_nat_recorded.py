@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real kube-proxies made of services of every kind. The table is written from services.json and from what
-Kubernetes' documentation says of each field; addresses that the cluster chose are read out of its objects."""
+"""What real kube-proxies made of services of every kind.
+
+The table is written by hand from services.json and from what Kubernetes' documentation says of each field;
+addresses that the cluster chose are read out of its objects.
+"""
 
 from collections.abc import Iterator
 
@@ -10,8 +13,9 @@ from collector.node.iptables_nat import parse_nat
 from collector.node.nat import Backend, Masquerade, Service
 from tests.unit.collector import recorded
 
-# service, what is called, port, kind, masquerade, affinity in s, back ends on n1, back ends on n2. Back ends are the
-# last two numbers of 10.244.0.0/16 or of fd00:244::/56, port 8080 where none is said. `pods`: of the deployment.
+# Service, what is called, port (u: UDP, s: SCTP), kind, masquerade, affinity in s, back ends on n1 and on n2.
+# Back ends are the last two numbers of 10.244.0.0/16 or of fd00:244::/56; port 8080 where none is said.
+# `pods`: of the deployment; `api`: the API server.
 TABLE = """
 kubernetes            cluster       443 cluster-ip    outside 0     api                      api
 plain                 cluster       80  cluster-ip    outside 0     pods                     pods
@@ -100,7 +104,11 @@ def written(table: str, mode: str, node: str, family: int) -> Iterator[Service]:
             kind=kind,
             name=f"{'default' if name == 'kubernetes' else 'shop'}/{name}",
             protocol=protocol,
-            address=chosen[name] if called == "cluster" else node_address(mode, node, family, targets) if called == "node" else called,
+            address=chosen[name]
+            if called == "cluster"
+            else node_address(mode, node, family, targets)
+            if called == "node"
+            else called,
             port=number,
             backends=() if is_refused else backends(targets, mode, family),
             masquerade="" if masquerade == "-" or is_refused else masquerade,

@@ -44,7 +44,9 @@ def test_host_ports_of_the_port_mapper_and_of_docker_are_told() -> None:
 
 def test_sets_of_addresses_ports_and_protocols_are_told_one_by_one() -> None:
     found = parse_nft(OTHERS, "ipv4").services
-    assert {(each.protocol, each.address, each.port): each.backends for each in found if each.kind == "dnat"} == {
+    assert {
+        (each.protocol, each.address, each.port): each.backends for each in found if each.kind == "dnat"
+    } == {
         ("tcp", "192.0.2.20", 515): to("10.1.1.1", 0),
         ("tcp", "192.0.2.20", 631): to("10.1.1.1", 0),
         ("tcp", "192.0.2.21", 515): to("10.1.1.1", 0),
@@ -57,7 +59,7 @@ def test_sets_of_addresses_ports_and_protocols_are_told_one_by_one() -> None:
 
 
 def test_what_is_not_understood_is_counted_and_shown() -> None:
-    """A map of numgen inc, a range of ports, a source, an interface, a redirect, and a mark with what is behind."""
+    """A map, a range of ports, a source, an interface, a redirect, and a mark with what is behind."""
     found = parse_nft(OTHERS, "ipv4")
     assert found.not_understood == 7
     parts = ("192.0.2.40", "192.0.2.41", "198.51.100.0", "eth7", "8082", '"target": "marked"', "10.1.1.8")
@@ -92,7 +94,11 @@ def match(left: Any, right: Any, op: str = "==") -> dict[str, Any]:  # noqa: ANN
         {"log": None},
         match({"ct": {"key": "state"}}, "new", "in"),
         match({"meta": {"key": "iifname"}}, "br0", "!="),
-        match({"payload": {"protocol": "ip", "field": "daddr"}}, {"prefix": {"addr": "127.0.0.0", "len": 8}}, "!="),
+        match(
+            {"payload": {"protocol": "ip", "field": "daddr"}},
+            {"prefix": {"addr": "127.0.0.0", "len": 8}},
+            "!=",
+        ),
         match({"fib": {"result": "type", "flags": ["daddr"]}}, "local"),
     ],
 )
@@ -222,7 +228,10 @@ def test_ten_thousand_services_are_read_in_seconds() -> None:
     }
     entries: list[Any] = [
         {"chain": place | {"name": "nat-prerouting", "type": "nat", "hook": "prerouting", "prio": -100}},
-        {"rule": place | {"chain": "nat-prerouting", "expr": [{"vmap": {"key": key, "data": "@service-ips"}}]}},
+        {
+            "rule": place
+            | {"chain": "nat-prerouting", "expr": [{"vmap": {"key": key, "data": "@service-ips"}}]}
+        },
     ]
     elements = []
     for at in range(10_000):
@@ -231,7 +240,9 @@ def test_ten_thousand_services_are_read_in_seconds() -> None:
         vmap = {"vmap": {"key": numbers, "data": {"set": [[0, {"goto": {"target": endpoint}}]]}}}
         for name, expr in ((chain, [vmap]), (endpoint, [{"dnat": {"addr": "10.0.0.1", "port": 80}}])):
             entries.append({"rule": place | {"chain": name, "expr": expr}})
-        elements.append([{"concat": [f"10.96.{at // 256}.{at % 256}", "tcp", 80]}, {"goto": {"target": chain}}])
+        elements.append(
+            [{"concat": [f"10.96.{at // 256}.{at % 256}", "tcp", 80]}, {"goto": {"target": chain}}]
+        )
     entries.append({"map": place | {"name": "service-ips", "elem": elements}})
     text = json.dumps({"nftables": entries})
     began_s = time.process_time()

@@ -68,7 +68,7 @@ class Service:
     type: str
     cluster_addresses: tuple[str, ...] = ()
     external_addresses: tuple[str, ...] = ()
-    """External IPs and those of the load balancer."""
+    """External IPs and those of the load balancer, less those that it serves itself (ipMode: Proxy)."""
     ports: tuple[ServicePort, ...] = ()
     is_external_local: bool = False
     """externalTrafficPolicy: Local."""
@@ -90,6 +90,7 @@ class Endpoint:
     is_ready: bool = True
     is_serving: bool = True
     is_terminating: bool = False
+    node_hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,8 @@ def service(found: Plain) -> Service:
     """A Service; one that another proxy is to implement, or that has no address, keeps no addresses."""
     meta, spec = _meta(found), _table(found.get("spec"))
     status = _table(_table(found.get("status")).get("loadBalancer"))
-    balancer = [_text(each.get("ip")) for each in _rows(status, "ingress")]
+    ingress = (each for each in _rows(status, "ingress") if each.get("ipMode") != "Proxy")
+    balancer = [_text(each.get("ip")) for each in ingress]
     own = [_text(spec.get("clusterIP")), *_texts(spec.get("clusterIPs"))]
     cluster = tuple(dict.fromkeys(each for each in own if each not in ("", "None")))
     affinity = 0
@@ -201,7 +202,8 @@ def resource_version(found: Plain) -> str:
 def _endpoint(found: Plain) -> Endpoint:
     conditions = _table(found.get("conditions"))
     target = _table(found.get("targetRef"))
-    zones = (_text(each.get("name")) for each in _rows(_table(found.get("hints")), "forZones"))
+    hints = _table(found.get("hints"))
+    zones, nodes = ((_text(each.get("name")) for each in _rows(hints, of)) for of in ("forZones", "forNodes"))
     is_ready = conditions.get("ready") is not False
     serving = conditions.get("serving")
     return Endpoint(
@@ -213,6 +215,7 @@ def _endpoint(found: Plain) -> Endpoint:
         is_ready=is_ready,
         is_serving=is_ready if serving is None else serving is True,
         is_terminating=conditions.get("terminating") is True,
+        node_hints=tuple(map(sys.intern, nodes)),
     )
 
 

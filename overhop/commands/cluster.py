@@ -167,8 +167,11 @@ def do_snapshot(where: Where) -> int:
 
 
 def do_drift(where: Where, node: str, wait_s: float, *, as_json: bool) -> int:
-    """Compare this node's rules with the cluster's objects. Exit code 1: they differ. Raises UsageError."""
-    from collector.node.nat import read_nat
+    """Compare this node's rules with the cluster's objects. Raises UsageError.
+
+    Exit code 1: they differ, or cannot be compared.
+    """
+    from collector.node.nat_reading import read_nat
     from overhop.cluster.live import live_snapshot
 
     api = connected(where)
@@ -184,27 +187,32 @@ def do_drift(where: Where, node: str, wait_s: float, *, as_json: bool) -> int:
         output.show_json({"node": node, "drift": [asdict(each) for each in found], "not_read": unread})
     else:
         lines = [
-            f"{each.service} {each.address}:{each.port}/{each.protocol}: {each.what} {each.backend}".rstrip()
+            f"{each.service} {_called(each)}/{each.protocol}: {each.what} {each.backend}".rstrip()
             for each in found
         ]
-        lines += [f"{family}: not read: {reason}" for family, reason in unread.items()]
+        lines += [f"{family}: not compared: {reason}" for family, reason in unread.items()]
         output.show_lines(lines or [f"{node}: rules are as Services and EndpointSlices say"])
-    return errors.FAILED if found else errors.DONE
+    return errors.FAILED if found or unread else errors.DONE
+
+
+def _called(drift: "Drift") -> str:
+    """What is called; a node port on any address of the family."""
+    if not drift.address:
+        return f"{drift.family} node port {drift.port}"
+    return f"[{drift.address}]:{drift.port}" if ":" in drift.address else f"{drift.address}:{drift.port}"
 
 
 def _drift_now(
     snapshot: "Snapshot", rules: "Mapping[str, NatRules]", node: str
 ) -> "tuple[list[Drift], dict[str, str]]":
-    from collector.drift import drifts, expected
+    from collector.drift import drifts, expected, not_judged
 
     if node not in snapshot.nodes:
         raise errors.UsageError(f"--node {node}: the cluster has no such node")
-    unread = {family: each.reason for family, each in rules.items() if not each.read}
-    families = [each for each in rules.values() if each.read]
     wanted = expected(snapshot, node)
-    if "ipv6" in unread:
-        wanted = {key: each for key, each in wanted.items() if ":" not in key[0]}
-    return drifts(wanted, families) if families else [], unread
+    families = {key[0] for key, each in wanted.items() if each.backends}
+    reasons = {family: not_judged(rules[family]) for family in sorted(families)}
+    return drifts(wanted, rules), {family: reason for family, reason in reasons.items() if reason}
 
 
 def connected(where: Where) -> "Api":

@@ -40,7 +40,7 @@ def read_inventory(config: "Config") -> "Inventory":
     from agent.loading.loader import bcc_pythons
     from collector.node.abilities import read_abilities
     from collector.node.links import read_addresses, read_network
-    from collector.node.nat import read_nat
+    from collector.node.nat_reading import read_nat
     from overhop.inventory import Readings, inventory_of
 
     plan, problem = _plan(config)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from collector.node.iptables import parse_rules
-from collector.node.nat import Backend, Masquerade, NatRules, Service, parse_nat
+from collector.node.iptables_nat import parse_nat
+from collector.node.nat import Backend, Masquerade, NatRules, Service
 
 DATA = Path(__file__).parents[2] / "data"
 KUBE_PROXY = """\
@@ -58,9 +59,9 @@ def nat(*rules: str) -> NatRules:
 def test_parse_nat_kube_proxy_gives_services_and_masquerades() -> None:
     found = parse_nat(KUBE_PROXY)
     assert found.services == (
-        Service("cluster-ip", "shop/web", "tcp", "10.96.0.10", 80, WEB, "outside"),
-        Service("load-balancer", "shop/web", "tcp", "192.0.2.7", 80, WEB, "always"),
-        Service("node-port", "shop/web", "tcp", "", 30080, WEB, "always"),
+        Service("cluster-ip", "shop/web", "tcp", "10.96.0.10", 80, WEB, "outside", 10800),
+        Service("load-balancer", "shop/web", "tcp", "192.0.2.7", 80, WEB, "always", 10800),
+        Service("node-port", "shop/web", "tcp", "", 30080, WEB, "always", 10800),
     )
     assert [(each.chain, each.to) for each in found.masquerades] == [
         ("FLANNEL-POSTRTG", ""),
@@ -78,10 +79,10 @@ def test_parse_nat_of_a_real_kube_proxy_understands_every_rule() -> None:
     assert found.services == (
         Service("cluster-ip", "shop/ext", "udp", "10.96.0.12", 53, dns, "outside"),
         Service("external-ip", "shop/ext", "udp", "192.0.2.50", 53, dns, "always"),
-        Service("cluster-ip", "shop/local", "tcp", "10.96.0.11", 80, http, "outside"),
-        Service("load-balancer", "shop/local", "tcp", "203.0.113.9", 80, here, ""),
+        Service("cluster-ip", "shop/local", "tcp", "10.96.0.11", 80, http, "outside", 10800),
+        Service("load-balancer", "shop/local", "tcp", "203.0.113.9", 80, here, "", 10800),
         Service("cluster-ip", "shop/web", "tcp", "10.96.0.10", 80, http, "outside"),
-        Service("node-port", "shop/local", "tcp", "", 30081, here, ""),
+        Service("node-port", "shop/local", "tcp", "", 30081, here, "", 10800),
         Service("node-port", "shop/web", "tcp", "", 30080, http, "always"),
     )
     assert (found.not_understood, found.examples) == (0, ())
@@ -139,7 +140,7 @@ def test_parse_nat_port_mapper_of_cni_is_a_service() -> None:
         "-A CNI-HOSTPORT-SETMARK -j MARK --set-xmark 0x2000/0x2000",
     )
     assert found.services == (
-        Service("node-port", "", "tcp", "", 8080, (Backend("10.244.1.3", 80, 1.0),), ""),
+        Service("host-port", "", "tcp", "", 8080, (Backend("10.244.1.3", 80, 1.0),), ""),
     )
     assert found.not_understood == 0
 

@@ -248,6 +248,14 @@ def cluster_install(
     cri: Annotated[
         bool, typer.Option("--cri/--no-cri", help="Whether agents get the container runtime's socket.")
     ] = True,
+    cri_socket: Annotated[
+        str | None,
+        typer.Option(
+            "--cri-socket",
+            metavar="PATH",
+            help="Where it is on the nodes [default: /run/containerd/containerd.sock]",
+        ),
+    ] = None,
     trial_influxdb: Annotated[
         bool, typer.Option("--trial-influxdb", help="Install an InfluxDB too, whose data go with its pod.")
     ] = False,
@@ -269,6 +277,7 @@ def cluster_install(
             policies,
             tuple(node_cidr or ()),
             cri,
+            cri_socket,
             trial_influxdb,
             dry_run,
             wait_s,

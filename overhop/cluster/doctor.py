@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from collector.cluster.api import Api, ApiError
-from overhop.cluster.install import controllers
 from overhop.cluster.manifests import CA_CONFIG, CONTROLLER, PEOPLE_SECRET, config_map, path_of, secret
+from overhop.cluster.state import controllers
 
 PORT: Final = 9443
 _TIMEOUT_S: Final = 20.0

@@ -2,9 +2,11 @@
 """The objects of deploy/kustomize/base, as a cluster is to have them. Pure but for reading the files."""
 
 import base64
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import yaml
@@ -25,6 +27,10 @@ STORE_SECRET: Final = "overhop-store"
 CA_CONFIG: Final = "overhop-ca"
 LABELS: Final = {"app.kubernetes.io/name": "overhop"}
 CLUSTER_WIDE: Final = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
+CONFIG_ANNOTATION: Final = "overhop/config"
+"""Of pods: a digest of what they read once, at their start. Where it changes they are replaced."""
+_READ_AT_START: Final = {AGENT: "overhop-agent", CONTROLLER: "overhop-policies"}
+_RUN: Final = ("/run", "/var/run")
 _PLURALS: Final = {"NetworkPolicy": "networkpolicies"}
 
 
@@ -42,6 +48,8 @@ class Wish:
     """Text of the policies."""
     has_cri: bool = True
     """Whether agents get the runtime's socket."""
+    cri_socket: str | None = None
+    """Its path on the nodes; None: containerd's usual one."""
     has_influxdb: bool = False
     """Whether an InfluxDB for trials is installed too."""
 
@@ -62,7 +70,14 @@ def listed(directory: Path) -> list[Object]:
 def wished(wish: Wish) -> list[Object]:
     """The objects of the base as they are wished; secrets are not among them."""
     objects = listed(TRIAL if wish.has_influxdb else BASE)
-    return [_as_wished(_in_namespace(each, wish.namespace), wish) for each in objects]
+    made = [_as_wished(_in_namespace(each, wish.namespace), wish) for each in objects]
+    configs = {each["metadata"]["name"]: each["data"] for each in made if each["kind"] == "ConfigMap"}
+    for each in made:
+        config = _READ_AT_START.get(each["metadata"]["name"])
+        if config is not None and each["kind"] in ("Deployment", "DaemonSet"):
+            annotations = {CONFIG_ANNOTATION: _digest(configs[config])}
+            each["spec"]["template"]["metadata"]["annotations"] = annotations
+    return made
 
 
 def _as_wished(each: Object, wish: Wish) -> Object:
@@ -72,6 +87,8 @@ def _as_wished(each: Object, wish: Wish) -> Object:
             container["image"] = wish.image
     if (kind, name) == ("DaemonSet", AGENT) and not wish.has_cri:
         _without_cri(each)
+    elif (kind, name) == ("DaemonSet", AGENT) and wish.cri_socket is not None:
+        _with_cri_at(each, wish.cri_socket)
     if (kind, name) == ("ConfigMap", AGENT) and wish.store is not None:
         config = yaml.safe_load(each["data"]["overhop.yaml"])
         config["store"]["url"] = wish.store
@@ -130,6 +147,22 @@ def _in_namespace(each: Object, namespace: str) -> Object:
     for subject in each.get("subjects", ()):
         subject["namespace"] = namespace
     return each
+
+
+def _digest(data: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _with_cri_at(agents: Object, socket: str) -> None:
+    """Its directory is mounted: a runtime that starts anew is found. All of /run would hide other mounts."""
+    _without_cri(agents)
+    spec = agents["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    container["args"][-1] = f"--cri={socket}"
+    parent = str(PurePosixPath(socket).parent)
+    place = {"path": socket, "type": "Socket"} if parent in _RUN else {"path": parent}
+    container["volumeMounts"].append({"name": "cri", "mountPath": place["path"]})
+    spec["volumes"].append({"name": "cri", "hostPath": place})
 
 
 def _without_cri(agents: Object) -> None:

@@ -2,8 +2,9 @@
 """`overhop cluster install | status | uninstall` (docs/kubernetes.md)."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from collector.drift import Drift
     from collector.node.nat import NatRules
     from collector.snapshot import Snapshot
-    from overhop.cluster.install import NodeState
+    from overhop.cluster.manifests import Wish
+    from overhop.cluster.state import NodeState
 
 _MAX_TOKEN_BYTES = 64 << 10
 
@@ -42,6 +44,7 @@ class InstallOptions:
     policies: Path | None
     node_cidrs: Sequence[str]
     has_cri: bool
+    cri_socket: str | None
     has_influxdb: bool
     dry_run: bool
     wait_s: float
@@ -50,35 +53,21 @@ class InstallOptions:
 
 def do_install(options: InstallOptions) -> int:
     """Apply everything and wait. Raises UsageError, ConfigError, OSError."""
-    from collector.cluster.api import ApiError
-    from overhop.cluster import install
-    from overhop.cluster.manifests import Wish, without_data
+    from overhop.cluster.install import apply, objects_of
+    from overhop.cluster.manifests import without_data
+    from overhop.cluster.present import require_ours, require_steady
+    from overhop.cluster.state import wait_until_ready
 
-    policies, token = _checked_policies(options.policies), _token(options.token_file)
-    api = connected(options.where)
-    try:
-        store = options.store
-        if store is None and options.has_influxdb and not options.dry_run:
-            store = install.trial_store(api, options.where.namespace)
-        wish = Wish(
-            options.image,
-            options.where.namespace,
-            store,
-            _cidrs(options.node_cidrs) or install.node_cidrs(api),
-            policies,
-            options.has_cri,
-            options.has_influxdb,
-        )
-        objects = install.objects_of(api, wish, token)
+    wish, token = _wish(options), _token(options.token_file)
+    with _asked(options.where) as api:
+        require_ours(api, wish.namespace)
+        require_steady(api, wish.namespace)
+        objects = objects_of(api, _completed(api, wish, dry_run=options.dry_run), token)
         if options.dry_run:
             _show_yaml(without_data(objects))
             return errors.DONE
-        install.apply(api, objects, _say(options.as_json))
-        lacking = install.wait_until_ready(api, options.where.namespace, options.wait_s)
-    except ApiError as error:
-        raise errors.UsageError(_api_error(error)) from None
-    finally:
-        api.close()
+        apply(api, objects, _say(options.as_json))
+        lacking = wait_until_ready(api, wish.namespace, options.wait_s)
     if options.as_json:
         output.show_json({"installed": len(objects), "not_ready": lacking})
     elif lacking:
@@ -86,41 +75,78 @@ def do_install(options: InstallOptions) -> int:
     return errors.FAILED if lacking else errors.DONE
 
 
+def _wish(options: InstallOptions) -> "Wish":
+    """Without what only the cluster knows. Raises UsageError, ConfigError."""
+    from overhop.cluster.manifests import Wish
+
+    socket = options.cri_socket
+    if socket is not None and not options.has_cri:
+        raise errors.UsageError("--cri-socket and --no-cri: one of them")
+    if socket is not None and not socket.startswith("/"):
+        raise errors.UsageError(f"--cri-socket {socket}: it is no path from the root, such as /run/k3s/...")
+    return Wish(
+        options.image,
+        options.where.namespace,
+        options.store,
+        _cidrs(options.node_cidrs),
+        _checked_policies(options.policies),
+        options.has_cri,
+        socket,
+        options.has_influxdb,
+    )
+
+
+def _completed(api: "Api", wish: "Wish", *, dry_run: bool) -> "Wish":
+    """With where agents come from, and where the InfluxDB for trials is. Raises ApiError."""
+    from overhop.cluster.addresses import node_cidrs
+    from overhop.cluster.install import trial_store
+
+    cidrs = wish.node_cidrs or node_cidrs(api.get("/api/v1/nodes")["items"])
+    store = wish.store
+    if store is None and wish.has_influxdb and not dry_run:
+        store = trial_store(api, wish.namespace)
+    return replace(wish, node_cidrs=cidrs, store=store)
+
+
 def do_status(where: Where, *, as_json: bool) -> int:
     """Show it. Exit code 1 if something is missing. Raises UsageError."""
-    from collector.cluster.api import ApiError
-    from overhop.cluster import install
+    from overhop.cluster import state
 
-    api = connected(where)
-    try:
-        states = install.status(api, where.namespace)
-        controllers = install.controllers(api, where.namespace)
-    except ApiError as error:
-        raise errors.UsageError(_api_error(error)) from None
-    finally:
-        api.close()
-    is_good = all(each.is_ready for each in states) and any(ready for _, ready in controllers)
+    with _asked(where) as api:
+        controllers = state.controllers(api, where.namespace)
+        reached, why = _reached(api, where.namespace)
+        states = state.status(api, where.namespace, reached)
+    is_led = any(ready for _, ready in controllers)
+    is_good = is_led and all(each.is_ready and each.is_reached is not False for each in states)
     if as_json:
         nodes = [asdict(each) for each in states]
         listed = [{"pod": name, "leads": ready} for name, ready in controllers]
-        output.show_json({"controllers": listed, "nodes": nodes})
+        output.show_json({"controllers": listed, "nodes": nodes, "not_asked": why})
     else:
-        _show_status(controllers, states)
+        _show_status(controllers, states, why)
     return errors.DONE if is_good else errors.FAILED
+
+
+def _reached(api: "Api", namespace: str) -> "tuple[dict[str, bool] | None, str]":
+    """Whether the controller has heard of each node's agent; None and why, where it cannot be asked."""
+    from collector.cluster.api import ApiError
+    from overhop.cluster.doctor import ask
+
+    try:
+        nodes = ask(api, namespace, "/v1/cluster")["nodes"]
+    except (ApiError, OSError) as error:
+        return None, str(error)
+    return {name: bool(each["has_agent"]) for name, each in nodes.items()}, ""
 
 
 def do_uninstall(where: Where, wait_s: float, *, as_json: bool) -> int:
     """Clean nodes, remove everything. Exit code 1 if a node was not reached. Raises UsageError."""
-    from collector.cluster.api import ApiError
-    from overhop.cluster import install
+    from overhop.cluster.present import require_ours
+    from overhop.cluster.removal import uninstall
 
-    api = connected(where)
-    try:
-        left = install.uninstall(api, where.namespace, wait_s, _say(as_json))
-    except ApiError as error:
-        raise errors.UsageError(_api_error(error)) from None
-    finally:
-        api.close()
+    with _asked(where) as api:
+        require_ours(api, where.namespace)
+        left = uninstall(api, where.namespace, wait_s, _say(as_json))
     if as_json:
         output.show_json({"not_reached": left})
     elif left:
@@ -130,16 +156,10 @@ def do_uninstall(where: Where, wait_s: float, *, as_json: bool) -> int:
 
 def do_doctor(where: Where, *, as_json: bool) -> int:
     """What is seen on each node and in total. Exit code 1: a node is not traced. Raises UsageError."""
-    from collector.cluster.api import ApiError
     from overhop.cluster import doctor
 
-    api = connected(where)
-    try:
+    with _asked(where) as api:
         nodes = doctor.ask(api, where.namespace, "/v1/cluster/doctor")["nodes"]
-    except ApiError as error:
-        raise errors.UsageError(_api_error(error)) from None
-    finally:
-        api.close()
     blind, found = doctor.blind(nodes), doctor.together(nodes)
     if as_json:
         output.show_json({"blind": blind, "nodes": nodes, "findings": [asdict(each) for each in found]})
@@ -155,16 +175,10 @@ def do_doctor(where: Where, *, as_json: bool) -> int:
 
 def do_all_drift(where: Where, *, as_json: bool) -> int:
     """Drift of all nodes, as the controller knows it. Exit code 1: there is some. Raises UsageError."""
-    from collector.cluster.api import ApiError
     from overhop.cluster import doctor
 
-    api = connected(where)
-    try:
+    with _asked(where) as api:
         nodes = doctor.ask(api, where.namespace, "/v1/cluster/drift")["nodes"]
-    except ApiError as error:
-        raise errors.UsageError(_api_error(error)) from None
-    finally:
-        api.close()
     count = sum(len(each["drift"]) for each in nodes.values() if each)
     if as_json:
         output.show_json({"nodes": nodes})
@@ -235,6 +249,23 @@ def _drift_now(
     return drifts(wanted, rules), {family: reason for family, reason in reasons.items() if reason}
 
 
+@contextmanager
+def _asked(where: Where) -> "Iterator[Api]":
+    """The API of the cluster; what goes wrong with it is wrong usage. Raises UsageError."""
+    from collector.cluster.api import ApiError
+    from overhop.cluster.present import NotOursError
+
+    api = connected(where)
+    try:
+        yield api
+    except NotOursError as error:
+        raise errors.UsageError(str(error)) from None
+    except ApiError as error:
+        raise errors.UsageError(_api_error(error)) from None
+    finally:
+        api.close()
+
+
 def connected(where: Where) -> "Api":
     """The API of the cluster. Raises UsageError: there is none."""
     from collector.cluster.api import NoClusterError, connect
@@ -262,17 +293,18 @@ def _show_yaml(objects: Sequence[object]) -> None:
     output.show_lines(text.rstrip("\n").splitlines())
 
 
-def _show_status(controllers: Sequence[tuple[str, bool]], states: "Sequence[NodeState]") -> None:
-    from overhop.cluster.install import lines
+def _show_status(controllers: Sequence[tuple[str, bool]], states: "Sequence[NodeState]", why: str) -> None:
+    from overhop.cluster.state import lines
 
-    rows = [("node", "agent", "ready", "restarts", ""), *lines(states)]
-    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    rows = [("node", "agent", "ready", "reached", "restarts", "image", ""), *lines(states)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]) - 1)]
     leads = ", ".join(f"{name} leads" if ready else name for name, ready in controllers) or "none"
     shown = [
-        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in rows
     ]
-    output.show_lines([f"controllers: {leads}", "", *shown])
+    asked = [f"whom the controller has heard of is not known: {why}"] if why else []
+    output.show_lines([f"controllers: {leads}", *asked, "", *shown])
 
 
 def _checked_policies(file: Path | None) -> str | None:

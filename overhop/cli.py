@@ -246,14 +246,19 @@ def cluster_install(
         ),
     ] = None,
     cri: Annotated[
-        bool, typer.Option("--cri/--no-cri", help="Whether agents get the container runtime's socket.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--cri/--no-cri",
+            help="Whether agents get the container runtime's socket [default: yes, or as it is]",
+            show_default=False,
+        ),
+    ] = None,
     cri_socket: Annotated[
         str | None,
         typer.Option(
             "--cri-socket",
             metavar="PATH",
-            help="Where it is on the nodes [default: /run/containerd/containerd.sock]",
+            help="Where it is on the nodes [default: /run/containerd/containerd.sock, or as it is]",
         ),
     ] = None,
     trial_influxdb: Annotated[
@@ -265,7 +270,7 @@ def cluster_install(
     ] = 120,
     as_json: JsonFlag = False,
 ) -> int:
-    """Install or upgrade: again and again leads to the same."""
+    """Install or upgrade. What is not said stays as it is: store, policies, the runtime's socket, secrets."""
     from overhop.commands.cluster import InstallOptions, Where, do_install
 
     return do_install(

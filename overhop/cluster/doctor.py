@@ -21,8 +21,8 @@ _ORDER: Final = ("fail", "warn", "note", "ok")
 _SILENT: Final = {
     "subject": "agent",
     "verdict": "fail",
-    "fact": "the controller has heard nothing of this node",
-    "advice": "overhop cluster status",
+    "fact": "it has not told the controller what it sees",
+    "advice": "it does so within two minutes of its start; overhop cluster status",
 }
 _SHOWN: Final = 3
 Finding = Mapping[str, str]

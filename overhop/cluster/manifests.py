@@ -21,6 +21,11 @@ INFLUXDB: Final = "influxdb"
 DEFAULT_NAMESPACE: Final = "overhop"
 CONTROLLER: Final = "overhop-controller"
 AGENT: Final = "overhop-agent"
+POLICIES: Final = "overhop-policies"
+AGENT_FILE: Final = "overhop.yaml"
+POLICIES_FILE: Final = "policies.yaml"
+NO_CRI: Final = "none"
+CRI_ARGUMENT: Final = "--cri="
 TLS_SECRET: Final = "overhop-controller-tls"
 PEOPLE_SECRET: Final = "overhop-people"
 STORE_SECRET: Final = "overhop-store"
@@ -29,9 +34,13 @@ LABELS: Final = {"app.kubernetes.io/name": "overhop"}
 CLUSTER_WIDE: Final = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
 CONFIG_ANNOTATION: Final = "overhop/config"
 """Of pods: a digest of what they read once, at their start. Where it changes they are replaced."""
-_READ_AT_START: Final = {AGENT: "overhop-agent", CONTROLLER: "overhop-policies"}
+_READ_AT_START: Final = {AGENT: AGENT, CONTROLLER: POLICIES}
 _RUN: Final = ("/run", "/var/run")
 _PLURALS: Final = {"NetworkPolicy": "networkpolicies"}
+
+
+class InstallationError(Exception):
+    """The cluster is not as it has to be for this; one line says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +50,15 @@ class Wish:
     image: str
     namespace: str = DEFAULT_NAMESPACE
     store: str | None = None
-    """URL of the store; None: as in the base."""
+    """URL of the store; None: as the configuration says."""
+    agent_config: str | None = None
+    """Text of the agents' configuration; None: as in the base."""
     node_cidrs: Sequence[str] = ()
     """Where agents come from."""
     policies: str | None = None
     """Text of the policies."""
-    has_cri: bool = True
-    """Whether agents get the runtime's socket."""
-    cri_socket: str | None = None
-    """Its path on the nodes; None: containerd's usual one."""
+    cri: str | None = None
+    """Path of the runtime's socket on the nodes; none: agents do not get it; None: as in the base."""
     has_influxdb: bool = False
     """Whether an InfluxDB for trials is installed too."""
 
@@ -85,16 +94,13 @@ def _as_wished(each: Object, wish: Wish) -> Object:
     if kind in ("Deployment", "DaemonSet", "Job") and name != INFLUXDB:
         for container in each["spec"]["template"]["spec"]["containers"]:
             container["image"] = wish.image
-    if (kind, name) == ("DaemonSet", AGENT) and not wish.has_cri:
-        _without_cri(each)
-    elif (kind, name) == ("DaemonSet", AGENT) and wish.cri_socket is not None:
-        _with_cri_at(each, wish.cri_socket)
-    if (kind, name) == ("ConfigMap", AGENT) and wish.store is not None:
-        config = yaml.safe_load(each["data"]["overhop.yaml"])
-        config["store"]["url"] = wish.store
-        each["data"]["overhop.yaml"] = yaml.safe_dump(config, sort_keys=False)
-    if (kind, name) == ("ConfigMap", "overhop-policies") and wish.policies is not None:
-        each["data"]["policies.yaml"] = wish.policies
+    if (kind, name) == ("DaemonSet", AGENT) and wish.cri is not None:
+        _set_cri(each, wish.cri)
+    if (kind, name) == ("ConfigMap", AGENT):
+        text = wish.agent_config if wish.agent_config is not None else each["data"][AGENT_FILE]
+        each["data"][AGENT_FILE] = text if wish.store is None else _with_store(text, wish.store)
+    if (kind, name) == ("ConfigMap", POLICIES) and wish.policies is not None:
+        each["data"][POLICIES_FILE] = wish.policies
     if kind == "NetworkPolicy" and wish.node_cidrs:
         each["spec"]["ingress"][0]["from"] = [{"ipBlock": {"cidr": cidr}} for cidr in wish.node_cidrs]
     return each
@@ -118,6 +124,13 @@ def path_of(each: Mapping[str, Any]) -> str:
     plural = _PLURALS.get(kind, f"{kind.lower()}s")
     place = "" if kind in CLUSTER_WIDE else f"/namespaces/{meta['namespace']}"
     return f"{root}{place}/{plural}/{meta['name']}"
+
+
+def workload_path(kind: str, namespace: str, name: str) -> str:
+    """Where the API has a Deployment or DaemonSet of that name."""
+    return path_of(
+        {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+    )
 
 
 def shown(each: Mapping[str, Any]) -> str:
@@ -153,21 +166,27 @@ def _digest(data: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _with_cri_at(agents: Object, socket: str) -> None:
-    """Its directory is mounted: a runtime that starts anew is found. All of /run would hide other mounts."""
-    _without_cri(agents)
-    spec = agents["spec"]["template"]["spec"]
-    [container] = spec["containers"]
-    container["args"][-1] = f"--cri={socket}"
-    parent = str(PurePosixPath(socket).parent)
-    place = {"path": socket, "type": "Socket"} if parent in _RUN else {"path": parent}
-    container["volumeMounts"].append({"name": "cri", "mountPath": place["path"]})
-    spec["volumes"].append({"name": "cri", "hostPath": place})
+def _with_store(text: str, url: str) -> str:
+    """The configuration with another store. Raises InstallationError: nobody can read it."""
+    try:
+        config = yaml.safe_load(text) or {}
+        config.setdefault("store", {})["url"] = url
+    except (yaml.YAMLError, AttributeError, TypeError):
+        raise InstallationError(f"configmap/{AGENT}: {AGENT_FILE} is no configuration: correct it") from None
+    return yaml.safe_dump(config, sort_keys=False)
 
 
-def _without_cri(agents: Object) -> None:
+def _set_cri(agents: Object, cri: str) -> None:
+    """The directory of the socket is mounted: a runtime that starts anew is found. All of /run would hide
+    other mounts."""
     spec = agents["spec"]["template"]["spec"]
     [container] = spec["containers"]
-    container["args"].append("--cri=none")
+    container["args"].append(f"{CRI_ARGUMENT}{cri}")
     container["volumeMounts"] = [each for each in container["volumeMounts"] if each["name"] != "containerd"]
     spec["volumes"] = [each for each in spec["volumes"] if each["name"] != "containerd"]
+    if cri == NO_CRI:
+        return
+    parent = str(PurePosixPath(cri).parent)
+    place = {"path": cri, "type": "Socket"} if parent in _RUN else {"path": parent}
+    container["volumeMounts"].append({"name": "cri", "mountPath": place["path"]})
+    spec["volumes"].append({"name": "cri", "hostPath": place})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from collector.cluster.api import Api, ApiError
-from overhop.cluster.manifests import CONTROLLER, LABELS, Object, path_of
+from overhop.cluster.manifests import CONTROLLER, LABELS, InstallationError, Object, path_of
 
 LOOK_S: Final = 0.25
 _NOT_FOUND: Final = 404
@@ -14,32 +14,28 @@ _BINDING: Final = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{CONT
 _MINE: Final = "app.kubernetes.io/name"
 
 
-class NotOursError(Exception):
-    """The namespace is not one for this installation; one line says why, and what to do."""
-
-
 def require_ours(api: Api, namespace: str) -> None:
-    """Raises NotOursError: the namespace is somebody else's, or overhop is in another one. Raises ApiError.
+    """Raises InstallationError: the namespace is another's, or overhop is in another one. Raises ApiError.
 
     Uninstalling removes the namespace with all that is in it, and there is one ClusterRoleBinding for all.
     """
     found = find(api, f"/api/v1/namespaces/{namespace}")
     if found is not None and (found["metadata"].get("labels") or {}).get(_MINE) != LABELS[_MINE]:
-        raise NotOursError(
+        raise InstallationError(
             f"namespace {namespace} is there and not overhop's: name one that is not there, "
             f"or label it {_MINE}={LABELS[_MINE]} if nothing else is in it"
         )
     others = _namespaces(find(api, _BINDING)) - {namespace}
     if others:
         other = min(others)
-        raise NotOursError(f"overhop is in namespace {other} of this cluster: --namespace {other}")
+        raise InstallationError(f"overhop is in namespace {other} of this cluster: --namespace {other}")
 
 
 def require_steady(api: Api, namespace: str) -> None:
-    """Raises NotOursError: the namespace is ending, nothing can be created in it. Raises ApiError."""
+    """Raises InstallationError: the namespace is ending, nothing can be created in it. Raises ApiError."""
     found = find(api, f"/api/v1/namespaces/{namespace}")
     if found is not None and "deletionTimestamp" in found["metadata"]:
-        raise NotOursError(f"namespace {namespace} is still ending: wait until it is gone")
+        raise InstallationError(f"namespace {namespace} is still ending: wait until it is gone")
 
 
 def linux_nodes(api: Api) -> list[Object]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from collector.cluster.api import Api
 from overhop.cluster.install import Say, apply
-from overhop.cluster.manifests import AGENT, Object, Wish, path_of, shown, wished
+from overhop.cluster.manifests import AGENT, Object, Wish, path_of, shown, wished, workload_path
 from overhop.cluster.present import delete, find, is_ready, linux_nodes, pods, until
 
 CLEANER: Final = "overhop-clean"
@@ -23,12 +23,13 @@ def uninstall(api: Api, namespace: str, timeout_s: float, say: Say) -> list[str]
 
     One that was interrupted is taken up again: the cleaners that it left know what agents were like.
     """
-    agents = find(api, _daemon_set(namespace, AGENT)) or find(api, _daemon_set(namespace, CLEANER))
+    path = workload_path("DaemonSet", namespace, AGENT)
+    agents = find(api, path) or find(api, workload_path("DaemonSet", namespace, CLEANER))
     left: list[str] = []
     if agents is None:
         say("there are no agents: nothing is cleaned")
     else:
-        delete(api, _daemon_set(namespace, AGENT))
+        delete(api, path)
         left = _clean(api, namespace, agents, timeout_s, say)
     for each in reversed(wished(Wish(image="", namespace=namespace, has_influxdb=True))):
         if delete(api, path_of(each)):
@@ -58,11 +59,6 @@ def _clean(api: Api, namespace: str, agents: Object, timeout_s: float, say: Say)
     delete(api, path_of(cleaner))
     say(f"nodes: {len(nodes & done)} of {len(nodes)} cleaned")
     return sorted(nodes - done)
-
-
-def _daemon_set(namespace: str, name: str) -> str:
-    meta = {"name": name, "namespace": namespace}
-    return path_of({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": meta})
 
 
 def cleaner_of(agents: Object) -> Object:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.cluster.api import Api
+from overhop.cluster.manifests import AGENT, CONTROLLER, workload_path
 from overhop.cluster.present import LOOK_S, is_ready, linux_nodes, pods
 
 
@@ -47,10 +48,10 @@ def wait_until_ready(api: Api, namespace: str, timeout_s: float) -> list[str]:
     """What is not ready after that time; empty: all is. Raises ApiError."""
     until_s = time.monotonic() + timeout_s
     while True:
-        missing = [each.node for each in status(api, namespace) if not each.is_ready]
-        lacking = [f"agent of {name}" for name in missing]
+        lacking = [f"agent of {each.node}" for each in status(api, namespace) if not each.is_ready]
         if not any(ready for _, ready in controllers(api, namespace)):
             lacking.append("controller")
+        lacking += _not_replaced(api, namespace)
         if not lacking or time.monotonic() > until_s:
             return lacking
         time.sleep(LOOK_S)
@@ -71,6 +72,20 @@ def lines(states: Sequence[NodeState]) -> list[tuple[str, ...]]:
         )
         for each in states
     ]
+
+
+def _not_replaced(api: Api, namespace: str) -> list[str]:
+    """What still runs as it was before the last change, ready or not. Raises ApiError."""
+    found = []
+    for kind, name in (("DaemonSet", AGENT), ("Deployment", CONTROLLER)):
+        each = api.get(workload_path(kind, namespace, name))
+        state = each.get("status", {})
+        wanted = state.get("desiredNumberScheduled", each["spec"].get("replicas", 0))
+        is_seen = state.get("observedGeneration", 0) >= each["metadata"]["generation"]
+        done = state.get("updatedNumberScheduled", state.get("updatedReplicas", 0)) if is_seen else 0
+        if not is_seen or done < wanted:
+            found.append(f"{name}: {done} of {wanted} replaced")
+    return found
 
 
 def _state(name: str, pod: Mapping[str, Any] | None, is_reached: bool | None) -> NodeState:

@@ -43,7 +43,7 @@ class InstallOptions:
     token_file: Path | None
     policies: Path | None
     node_cidrs: Sequence[str]
-    has_cri: bool
+    has_cri: bool | None
     cri_socket: str | None
     has_influxdb: bool
     dry_run: bool
@@ -79,33 +79,43 @@ def _wish(options: InstallOptions) -> "Wish":
     """Without what only the cluster knows. Raises UsageError, ConfigError."""
     from overhop.cluster.manifests import Wish
 
-    socket = options.cri_socket
-    if socket is not None and not options.has_cri:
-        raise errors.UsageError("--cri-socket and --no-cri: one of them")
-    if socket is not None and not socket.startswith("/"):
-        raise errors.UsageError(f"--cri-socket {socket}: it is no path from the root, such as /run/k3s/...")
     return Wish(
         options.image,
         options.where.namespace,
-        options.store,
-        _cidrs(options.node_cidrs),
-        _checked_policies(options.policies),
-        options.has_cri,
-        socket,
-        options.has_influxdb,
+        store=options.store,
+        node_cidrs=_cidrs(options.node_cidrs),
+        policies=_checked_policies(options.policies),
+        cri=_cri(options),
+        has_influxdb=options.has_influxdb,
     )
 
 
+def _cri(options: InstallOptions) -> str | None:
+    """The runtime's socket; None: nothing is said of it. Raises UsageError."""
+    from overhop.cluster.kept import USUAL_CRI
+    from overhop.cluster.manifests import NO_CRI
+
+    socket = options.cri_socket
+    if socket is None:
+        return {None: None, True: USUAL_CRI, False: NO_CRI}[options.has_cri]
+    if options.has_cri is False:
+        raise errors.UsageError("--cri-socket and --no-cri: one of them")
+    if not socket.startswith("/"):
+        raise errors.UsageError(f"--cri-socket {socket}: it is no path from the root")
+    return socket
+
+
 def _completed(api: "Api", wish: "Wish", *, dry_run: bool) -> "Wish":
-    """With where agents come from, and where the InfluxDB for trials is. Raises ApiError."""
+    """With where agents come from, where the InfluxDB for trials is, and what stays. Raises ApiError."""
     from overhop.cluster.addresses import node_cidrs
     from overhop.cluster.install import trial_store
+    from overhop.cluster.kept import kept
 
     cidrs = wish.node_cidrs or node_cidrs(api.get("/api/v1/nodes")["items"])
     store = wish.store
     if store is None and wish.has_influxdb and not dry_run:
         store = trial_store(api, wish.namespace)
-    return replace(wish, node_cidrs=cidrs, store=store)
+    return replace(kept(api, wish), node_cidrs=cidrs, store=store)
 
 
 def do_status(where: Where, *, as_json: bool) -> int:
@@ -253,12 +263,12 @@ def _drift_now(
 def _asked(where: Where) -> "Iterator[Api]":
     """The API of the cluster; what goes wrong with it is wrong usage. Raises UsageError."""
     from collector.cluster.api import ApiError
-    from overhop.cluster.present import NotOursError
+    from overhop.cluster.manifests import InstallationError
 
     api = connected(where)
     try:
         yield api
-    except NotOursError as error:
+    except InstallationError as error:
         raise errors.UsageError(str(error)) from None
     except ApiError as error:
         raise errors.UsageError(_api_error(error)) from None

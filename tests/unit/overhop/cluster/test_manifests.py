@@ -5,6 +5,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from overhop.cluster.certificate import make_certificate
@@ -65,9 +66,25 @@ def test_agents_have_three_capabilities_no_role_and_a_read_only_root() -> None:
 
 
 def test_without_cri_agents_do_not_get_the_sockets_directory() -> None:
-    spec = _pod(_one(wished(Wish("i", has_cri=False)), "DaemonSet", "overhop-agent"))
+    spec = _pod(_one(wished(Wish("i", cri="none")), "DaemonSet", "overhop-agent"))
     assert "containerd" not in str(spec["volumes"]) + str(spec["containers"][0]["volumeMounts"])
     assert "--cri=none" in spec["containers"][0]["args"]
+
+
+@pytest.mark.parametrize(
+    ("socket", "place"),
+    [
+        ("/run/k3s/containerd/containerd.sock", {"path": "/run/k3s/containerd"}),
+        ("/run/cri-dockerd.sock", {"path": "/run/cri-dockerd.sock", "type": "Socket"}),
+    ],
+)
+def test_socket_at_another_place_is_mounted_where_it_is(socket: str, place: dict[str, str]) -> None:
+    spec = _pod(_one(wished(Wish("i", cri=socket)), "DaemonSet", "overhop-agent"))
+    [container] = spec["containers"]
+    assert container["args"][-1] == f"--cri={socket}"
+    assert spec["volumes"][-1] == {"name": "cri", "hostPath": place}
+    assert container["volumeMounts"][-1] == {"name": "cri", "mountPath": place["path"]}
+    assert "/run/containerd" not in str(spec)
 
 
 def test_influxdb_for_trials_keeps_its_own_image() -> None:

@@ -24,6 +24,7 @@ AGENT: Final = "overhop-agent"
 POLICIES: Final = "overhop-policies"
 AGENT_FILE: Final = "overhop.yaml"
 POLICIES_FILE: Final = "policies.yaml"
+STORE_TOKEN: Final = "/etc/overhop/store/token"
 NO_CRI: Final = "none"
 CRI_ARGUMENT: Final = "--cri="
 TLS_SECRET: Final = "overhop-controller-tls"
@@ -51,6 +52,8 @@ class Wish:
     namespace: str = DEFAULT_NAMESPACE
     store: str | None = None
     """URL of the store; None: as the configuration says."""
+    has_token: bool | None = None
+    """Whether the store has a token; None: as the configuration says."""
     agent_config: str | None = None
     """Text of the agents' configuration; None: as in the base."""
     node_cidrs: Sequence[str] = ()
@@ -98,7 +101,7 @@ def _as_wished(each: Object, wish: Wish) -> Object:
         _set_cri(each, wish.cri)
     if (kind, name) == ("ConfigMap", AGENT):
         text = wish.agent_config if wish.agent_config is not None else each["data"][AGENT_FILE]
-        each["data"][AGENT_FILE] = text if wish.store is None else _with_store(text, wish.store)
+        each["data"][AGENT_FILE] = _with_store(text, wish.store, wish.has_token)
     if (kind, name) == ("ConfigMap", POLICIES) and wish.policies is not None:
         each["data"][POLICIES_FILE] = wish.policies
     if kind == "NetworkPolicy" and wish.node_cidrs:
@@ -166,14 +169,21 @@ def _digest(data: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _with_store(text: str, url: str) -> str:
-    """The configuration with another store. Raises InstallationError: nobody can read it."""
+def _with_store(text: str, url: str | None, has_token: bool | None) -> str:
+    """The configuration with another store; None: as it is. Raises InstallationError: nobody can read it."""
     try:
         config = yaml.safe_load(text) or {}
-        config.setdefault("store", {})["url"] = url
+        store = config.setdefault("store", {})
+        wanted = {key: each for key, each in store.items() if key != "token_file" or has_token is not False}
+        if url is not None:
+            wanted["url"] = url
+        if has_token:
+            wanted.setdefault("token_file", STORE_TOKEN)
     except (yaml.YAMLError, AttributeError, TypeError):
         raise InstallationError(f"configmap/{AGENT}: {AGENT_FILE} is no configuration: correct it") from None
-    return yaml.safe_dump(config, sort_keys=False)
+    if wanted == store:
+        return text
+    return yaml.safe_dump(config | {"store": wanted}, sort_keys=False)
 
 
 def _set_cri(agents: Object, cri: str) -> None:

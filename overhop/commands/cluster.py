@@ -62,7 +62,8 @@ def do_install(options: InstallOptions) -> int:
     with _asked(options.where) as api:
         require_ours(api, wish.namespace)
         require_steady(api, wish.namespace)
-        objects = objects_of(api, _completed(api, wish, dry_run=options.dry_run), token)
+        wish = _completed(api, wish, has_token=token is not None, dry_run=options.dry_run)
+        objects = objects_of(api, wish, token)
         if options.dry_run:
             _show_yaml(without_data(objects))
             return errors.DONE
@@ -82,12 +83,23 @@ def _wish(options: InstallOptions) -> "Wish":
     return Wish(
         options.image,
         options.where.namespace,
-        store=options.store,
+        store=_store(options.store),
         node_cidrs=_cidrs(options.node_cidrs),
         policies=_checked_policies(options.policies),
         cri=_cri(options),
         has_influxdb=options.has_influxdb,
     )
+
+
+def _store(text: str | None) -> str | None:
+    from store.influxdb.target import parse_target
+
+    if text is None:
+        return None
+    try:
+        return str(parse_target(text))
+    except ValueError as error:
+        raise errors.UsageError(f"--store: {error}") from None
 
 
 def _cri(options: InstallOptions) -> str | None:
@@ -105,17 +117,29 @@ def _cri(options: InstallOptions) -> str | None:
     return socket
 
 
-def _completed(api: "Api", wish: "Wish", *, dry_run: bool) -> "Wish":
-    """With where agents come from, where the InfluxDB for trials is, and what stays. Raises ApiError."""
+def _completed(api: "Api", wish: "Wish", *, has_token: bool, dry_run: bool) -> "Wish":
+    """With where agents come from, where the InfluxDB for trials is, and what stays.
+
+    Raises InstallationError: agents would have no store. Raises ApiError.
+    """
     from overhop.cluster.addresses import node_cidrs
     from overhop.cluster.install import trial_store
     from overhop.cluster.kept import kept
+    from overhop.cluster.manifests import STORE_SECRET, InstallationError, secret
+    from overhop.cluster.present import exists
 
-    cidrs = wish.node_cidrs or node_cidrs(api.get("/api/v1/nodes")["items"])
+    whole = kept(api, wish)
+    if wish.store is None and whole.agent_config is None and not wish.has_influxdb:
+        raise InstallationError("--store URL or --trial-influxdb: agents of a cluster need a server")
+    has_token = has_token or wish.has_influxdb or exists(api, secret(STORE_SECRET, wish.namespace, {}))
+    if not has_token and (wish.store or "").startswith("influxdb2"):
+        raise InstallationError("--store-token-file FILE: InfluxDB 2 takes nothing without a token")
     store = wish.store
     if store is None and wish.has_influxdb and not dry_run:
         store = trial_store(api, wish.namespace)
-    return replace(kept(api, wish), node_cidrs=cidrs, store=store)
+    cidrs = wish.node_cidrs or node_cidrs(api.get("/api/v1/nodes")["items"])
+    said = None if store is None and has_token else has_token
+    return replace(whole, node_cidrs=cidrs, store=store, has_token=said)
 
 
 def do_status(where: Where, *, as_json: bool) -> int:

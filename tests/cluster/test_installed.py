@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -137,6 +138,40 @@ def test_status_names_every_node_and_the_leader(installed: Installation) -> None
         ("n2", True, IMAGE),
     ]
     assert [each["leads"] for each in found["controllers"]].count(True) == 1
+    assert [each["is_reached"] for each in found["nodes"]] == [True, True]
+
+
+def test_agents_come_from_where_the_network_policy_lets_in(installed: Installation) -> None:
+    """Flannel's tunnels and bridges, not the nodes' own addresses: seen at the controller's connections."""
+    cluster = installed.cluster
+    policy = cluster.get("-n", NAMESPACE, "networkpolicy", "overhop-controller")
+    [rule] = policy["spec"]["ingress"]
+    open_to = [ip_network(each["ipBlock"]["cidr"]) for each in rule["from"]]
+    status = json.loads(installed.managed("status", "--json"))
+    leader = next(each["pod"] for each in status["controllers"] if each["leads"])
+    command = ("ss", "-Htn", "state", "established", "sport = :9443")
+    said = cluster.kubectl("-n", NAMESPACE, "exec", leader, "--", *command)
+    peers = {ip_address(line.split()[-1].rpartition(":")[0].strip("[]")) for line in said.splitlines()}
+    peers = {each for each in peers if not each.is_loopback}  # port-forward
+    assert len(peers) >= 2, said
+    assert [each for each in peers if not any(each in network for network in open_to)] == []
+    nodes = {ip_address(each["address"]) for each in cluster.facts["nodes"]}
+    assert peers - nodes, "all peers have the address of a node: this test shows nothing"
+
+
+def test_upgrade_that_says_nothing_keeps_store_and_policies(installed: Installation) -> None:
+    cluster = installed.cluster
+    place = ("-n", NAMESPACE, "configmap")
+    before = [cluster.get(*place, name)["data"] for name in ("overhop-agent", "overhop-policies")]
+    pods = cluster.kubectl(
+        "-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=agent", "-o", "name"
+    )
+    installed.managed("install", "--image", IMAGE, "--wait", "90")
+    assert [cluster.get(*place, name)["data"] for name in ("overhop-agent", "overhop-policies")] == before
+    again = cluster.kubectl(
+        "-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=agent", "-o", "name"
+    )
+    assert again == pods, "nothing changed, so no agent is replaced"
 
 
 def test_controller_knows_the_cluster_and_its_agents(installed: Installation) -> None:

@@ -102,3 +102,32 @@ def test_dry_run_changes_nothing_and_shows_no_secret(
     assert "PRIVATE KEY" not in said.out
     assert "dmVyeS1zZWNyZXQ" not in said.out
     assert name not in api_server.kubectl("get", "namespaces", "-o", "name")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "--store URL or --trial-influxdb"),
+        (["--store", "influxdb2://h:1/o"], "--store-token-file FILE"),
+        (["--store", "influxdb2://u:hunter2@h/o"], "--store: it has a password in it"),
+        (["--store", "/var/lib/hops"], "--store: "),
+        (
+            ["--store", "influxdb1://h/", "--node-cidr", "10.0.0.1/8"],
+            "--node-cidr: 10.0.0.1/8 has host bits set",
+        ),
+        (
+            ["--store", "influxdb1://h/", "--cri-socket", "run/x.sock"],
+            "--cri-socket run/x.sock: it is no path",
+        ),
+        (["--store", "influxdb1://h/", "--cri-socket", "/x.sock", "--no-cri"], "--cri-socket and --no-cri"),
+    ],
+)
+def test_installation_that_could_not_work_is_not_begun(
+    options: list[str], said: str, api_server: Kubernetes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = unique("begun")
+    place = ["--kubeconfig", str(api_server.kubeconfig), "--namespace", name]
+    line = _said(["install", "--image", "i", *options, *place], capsys)
+    assert said in line
+    assert "hunter2" not in line
+    assert name not in api_server.kubectl("get", "namespaces", "-o", "name")

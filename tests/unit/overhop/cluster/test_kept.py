@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An upgrade that says nothing but the image."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,3 +78,18 @@ def test_policies_that_are_gone_are_the_bases() -> None:
     api = _installed(Wish("i:1"))
     api.kept[POLICIES] = {"data": None}
     assert kept(api, Wish("i:2")).policies is None
+
+
+@pytest.mark.parametrize(
+    ("has_token", "file"),
+    [(True, "/etc/overhop/store/token"), (False, None), (None, "/etc/overhop/store/token")],
+)
+def test_token_file_is_named_where_there_is_a_token(has_token: bool | None, file: str | None) -> None:
+    config = _config(Wish("i", store="victoriametrics://v:8428/", has_token=has_token))
+    assert config["store"].get("token_file") == file
+
+
+def test_token_that_comes_later_is_named_too() -> None:
+    api = _installed(Wish("i", store="victoriametrics://v:8428/", has_token=False))
+    wish = replace(kept(api, Wish("i")), has_token=True)
+    assert _config(wish)["store"]["token_file"] == "/etc/overhop/store/token"

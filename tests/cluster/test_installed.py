@@ -155,23 +155,22 @@ def test_agents_come_from_where_the_network_policy_lets_in(installed: Installati
     peers = {each for each in peers if not each.is_loopback}  # port-forward
     assert len(peers) >= 2, said
     assert [each for each in peers if not any(each in network for network in open_to)] == []
-    nodes = {ip_address(each["address"]) for each in cluster.facts["nodes"]}
+    nodes = {ip_address(each["ip"]) for each in cluster.facts["nodes"]}
     assert peers - nodes, "all peers have the address of a node: this test shows nothing"
 
 
 def test_upgrade_that_says_nothing_keeps_store_and_policies(installed: Installation) -> None:
     cluster = installed.cluster
-    place = ("-n", NAMESPACE, "configmap")
-    before = [cluster.get(*place, name)["data"] for name in ("overhop-agent", "overhop-policies")]
-    pods = cluster.kubectl(
-        "-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=agent", "-o", "name"
-    )
+
+    def now() -> list[object]:
+        agents = ("pods", "-l", "app.kubernetes.io/component=agent")
+        pods = cluster.get("-n", NAMESPACE, *agents)["items"]
+        configs = cluster.get("-n", NAMESPACE, "configmap", "overhop-agent", "overhop-policies")["items"]
+        return [[each["metadata"]["uid"] for each in pods], [each["data"] for each in configs]]
+
+    before = now()
     installed.managed("install", "--image", IMAGE, "--wait", "90")
-    assert [cluster.get(*place, name)["data"] for name in ("overhop-agent", "overhop-policies")] == before
-    again = cluster.kubectl(
-        "-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=agent", "-o", "name"
-    )
-    assert again == pods, "nothing changed, so no agent is replaced"
+    assert now() == before, "what is configured, and the agents: nothing changed, so none is replaced"
 
 
 def test_controller_knows_the_cluster_and_its_agents(installed: Installation) -> None:

@@ -13,7 +13,8 @@ from typing import Final
 
 from collector.node.iptables import Rule, parse_rules
 from collector.node.nat import MAX_EXAMPLES, Masquerade, NatRules, Service, with_refusals
-from collector.node.translation import Action, Clients, Match, Step, Translation
+from collector.node.steps import Action, Clients, Match, Step
+from collector.node.translation import Translation
 
 HOOKS: Final = ("PREROUTING", "OUTPUT")
 _MAX_PORTS: Final = 64

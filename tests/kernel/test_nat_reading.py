@@ -12,7 +12,7 @@ from overhop.lab.netns import Netns
 from tests.require import require_commands
 
 DATA = Path(__file__).parents[1] / "data" / "nat"
-LEGACY = "*nat\n-A PREROUTING -d 192.0.2.9/32 -p tcp -m tcp --dport 1 -j DNAT --to-destination 10.0.0.1:1\nCOMMIT\n"
+LEGACY = "*nat\n-A PREROUTING -d 192.0.2.9/32 -p tcp --dport 1 -j DNAT --to-destination 10.0.0.1:1\nCOMMIT\n"
 
 
 def read(netns: Netns) -> NatRules:

@@ -18,9 +18,11 @@ from agent.plan.contract import CONTRACT, NodePlan
 from collector.cluster.state import ClusterState
 from collector.snapshot import NodeInventory, Overlay
 from dispatcher.control import Control
-from dispatcher.names import Answers, NameBook, Questions
+from dispatcher.names import WHOLE, Answers, NameBook, Questions
 
 MAX_WAIT_S: Final = 60.0
+PLANNED_S: Final = 2.0
+"""How long the answer to an inventory waits for the plan."""
 _REASONS: Final = {
     400: "the request is wrong",
     401: "no valid token",
@@ -49,9 +51,9 @@ class OverlayMessage(BaseModel):
 
     name: _Name
     kind: _Name
-    number: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
-    mtu_bytes: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    number: Annotated[int, Field(ge=0, lt=1 << 32), WHOLE] = 0
+    port: Annotated[int, Field(ge=0, le=65535), WHOLE] = 0
+    mtu_bytes: Annotated[int, Field(ge=0, lt=1 << 32), WHOLE] = 0
     over: _Name = ""
 
 
@@ -75,7 +77,7 @@ class InventoryMessage(BaseModel):
     nic_problem: Annotated[str, Field(max_length=1024)] = ""
     overlays: Annotated[list[OverlayMessage], Field(max_length=256)] = []
     addresses: Annotated[list[_Name], Field(max_length=1024)] = []
-    contract: Annotated[int, Field(ge=1, lt=1 << 16)] = 1
+    contract: Annotated[int, Field(ge=1, lt=1 << 16), WHOLE] = 1
     abilities: Annotated[dict[_Name, bool], Field(max_length=256)] = {}
     findings: Annotated[list[FindingMessage], Field(max_length=100)] = []
 
@@ -152,7 +154,7 @@ def _add_plan(app: FastAPI, state: ClusterState, control: Control) -> None:
         response_model=NodePlan,
         responses={
             304: {"description": "the plan is still the one of If-None-Match"},
-            406: {"model": _Detail, "description": "the agent does not know the controller's contract"},
+            404: {"model": _Detail, "description": "the agent does not know the controller's contract"},
             409: {"model": _Detail, "description": "the controller wants the node's inventory first"},
         },
     )
@@ -179,7 +181,7 @@ def _plan_answer(state: ClusterState, control: Control, node: str, known: str) -
         return _detail(409, "send the inventory of this node first")
     message = control.message(node)
     if message is None and node in control.planned.outdated:
-        return _detail(406, f"this controller speaks plan contract {CONTRACT}, the agent an older one")
+        return _detail(404, f"this controller speaks plan contract {CONTRACT}, the agent an older one")
     if message is None or message.inventory != inventory:
         return _detail(503, "the plan is not made yet")
     headers = {"ETag": message.etag, "Cache-Control": "no-store"}
@@ -191,26 +193,22 @@ def _plan_answer(state: ClusterState, control: Control, node: str, known: str) -
 def _add_messages(app: FastAPI, state: ClusterState, control: Control, names: NameBook) -> None:
     @app.put("/v1/nodes/{node}/inventory", status_code=204, dependencies=_TOKEN)
     async def inventory(node: str, found: InventoryMessage) -> Response:
-        """What the agent's node is now."""
-        state.put_inventory(found.of(node))
+        """What the agent's node is now; answered once its plan is made by it."""
+        said = found.of(node)
+        state.put_inventory(said)
         control.findings[node] = [each.model_dump() for each in found.findings]
+        await control.planned_by(node, said, PLANNED_S)
         return Response(status_code=204)
 
-    @app.post(
-        "/v1/names",
-        response_model=Answers,
-        dependencies=_TOKEN,
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": Questions.model_json_schema()}},
-            }
-        },
-    )
-    async def ask(request: Request) -> Response:
-        """Whose addresses were: one answer per question, in their order."""
-        status, body = names.reply(request.scope["overhop.node"], await request.body())
-        return Response(body, status, media_type="application/json")
+    @app.post("/v1/names", response_model=Answers, dependencies=_TOKEN)
+    async def ask(questions: Questions, request: Request) -> Response:
+        """Whose addresses were: one answer per question, in their order.
+
+        Described here; dispatcher.gate has NameBook.reply answer it, for speed.
+        """
+        answers = names.answers(request.scope["overhop.node"], questions.asked)
+        body = Answers(names=answers).model_dump_json(exclude_defaults=True)
+        return Response(body, media_type="application/json")
 
 
 def _detail(status: int, text: str) -> Response:

@@ -94,6 +94,15 @@ class Control:
             if not waiting and self._waiting.get(node) is waiting:
                 del self._waiting[node]
 
+    async def planned_by(self, node: str, inventory: NodeInventory, timeout_s: float) -> None:
+        """Until the node's plan is made by this inventory, or that time is over."""
+        until_s = time.monotonic() + timeout_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            message = self._messages.get(node)
+            if (message is not None and message.inventory == inventory) or node in self.planned.outdated:
+                return
+            await self.wait(node, min(left_s, 0.25))
+
     @property
     def nodes_waiting(self) -> set[str]:
         """Whose agents wait for a plan right now."""

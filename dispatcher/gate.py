@@ -115,19 +115,11 @@ class Gate:
 
 
 def _token(scope: Scope) -> str:
-    """X-Overhop-Token counts before Authorization: that one does not pass the API server's proxy."""
-    found = ""
     for name, value in scope["headers"]:
-        if name == b"x-overhop-token":
-            return _ascii(value)
         if name == b"authorization":
-            kind, _, token = _ascii(value).partition(" ")
-            found = token.strip() if kind.lower() == "bearer" else ""
-    return found
-
-
-def _ascii(value: bytes) -> str:
-    return value.decode("ascii", "replace") if value.isascii() else ""
+            kind, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if kind.lower() == "bearer" and token.isascii() else ""
+    return ""
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -9,34 +9,51 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from collector.cluster.state import ClusterState
 from collector.snapshot import Pod, Service
 
 MAX_QUESTIONS: Final = 5_000
-_Text = Annotated[str, Field(max_length=256)]
-_Time = Annotated[int, Field(ge=0, lt=1 << 63)]
+MAX_TIME_NS: Final = (1 << 63) - 1
 Kind = Literal["pod", "node", "service", "external", "unknown", "ambiguous"]
 
 
+def whole(value: object) -> object:
+    """JSON Schema counts 5.0 among the integers; strict pydantic does not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE: Final = BeforeValidator(whole)
+_Text = Annotated[str | None, Field(min_length=1, max_length=256)]
+_Time = Annotated[int, Field(ge=0), WHOLE]
+
+
 class Question(BaseModel):
-    """Whose an address was in a time, which pod has a uid, or which service a node port."""
+    """Whose an address was in a time, which pod has a uid, or which service a node port: one of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("address", "uid", "node_port")
+            ]
+        },
+    )
 
-    address: _Text = ""
+    address: _Text = None
     from_ns: _Time = 0
     until_ns: _Time = 0
-    uid: _Text = ""
-    node_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    uid: _Text = None
+    node_port: Annotated[int, Field(ge=1, le=65535), WHOLE] | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> "Question":
-        if [bool(self.address), bool(self.uid), bool(self.node_port)].count(True) != 1:
+        if [self.address, self.uid, self.node_port].count(None) != 2:
             raise ValueError("ask for an address, a uid or a node port")
-        if self.from_ns > self.until_ns:
-            raise ValueError("from_ns is after until_ns")
         return self
 
 
@@ -114,19 +131,21 @@ class NameBook:
         if question.node_port:
             service = self._state.service_of_port(question.node_port)
             return _UNKNOWN if service is None else _of_service(service)
-        found = self._at(question.address, question, node)
+        asked = question.address or ""
+        found = self._at(asked, question, node)
         if found is not None:
             return found
         try:
-            address = ip_address(question.address)
+            address = ip_address(asked)
         except ValueError:
             return _UNKNOWN
-        if str(address) != question.address:  # IPv6 may be written in many ways
+        if str(address) != asked:  # IPv6 may be written in many ways
             found = self._at(str(address), question, node)
         return found or (_EXTERNAL if self._state.is_outside(address) else _UNKNOWN)
 
     def _at(self, address: str, question: Question, node: str) -> Answer | None:
-        whose, pod = self._state.whose(address, question.from_ns, question.until_ns)
+        first_ns, last_ns = sorted(min(each, MAX_TIME_NS) for each in (question.from_ns, question.until_ns))
+        whose, pod = self._state.whose(address, first_ns, last_ns)
         if whose.said == "ambiguous":
             return _AMBIGUOUS
         if pod is not None:

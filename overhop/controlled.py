@@ -14,7 +14,7 @@ from overhop.config import Config
 
 if TYPE_CHECKING:
     from agent.control.control import Control
-    from agent.control.pods import OwnPod
+    from agent.control.pods import Look, OwnPod
     from agent.plan.names import Address
 
 
@@ -31,6 +31,7 @@ def control_of(config: Config) -> "Callable[[], Control] | None":
         return None
 
     def control() -> "Control":
+        from agent.control.by_address import PodsByAddress
         from agent.control.client import ControllerAddress
         from agent.control.control import Control, ControlConfig
 
@@ -39,20 +40,19 @@ def control_of(config: Config) -> "Callable[[], Control] | None":
         address = ControllerAddress(
             url, own.controller_token_file, own.controller_ca_file, own.controller_name
         )
-        return Control(
-            ControlConfig(address, config.node, PodLook(own.cri), Inventory(own.nic), own.nic, keep)
-        )
+        look = PodLook(own.cri, PodsByAddress(address))
+        return Control(ControlConfig(address, config.node, look, Inventory(own.nic), own.nic, keep))
 
     return control
 
 
 class PodLook:
-    """Asks whoever knows this node's pods, for agent.control.pods."""
+    """Asks whoever knows this node's pods, for agent.control.pods; `other` where there is no runtime."""
 
-    def __init__(self, cri: str) -> None:
+    def __init__(self, cri: str, other: "Look") -> None:
         from collector.node.pods.choose import open_source
 
-        self._cri = cri
+        self._cri, self._other = cri, other
         self._open = open_source
         self._source = open_source(cri)
 
@@ -66,6 +66,8 @@ class PodLook:
 
         if isinstance(self._source, NoPods):
             self._source = self._open(self._cri)  # the runtime may have started meanwhile
+        if isinstance(self._source, NoPods):
+            return self._other()
         pods = self._source.pods()
         problem = self._source.problem
         shared = shared_addresses(pods)

@@ -134,6 +134,7 @@ def run(
     stdin: str | None = None,
     timeout_s: float = _RUN_TIMEOUT_S,
     allowed: Sequence[int] = (0,),
+    cwd: Path | None = None,
 ) -> str:
     """What a command prints. Raises KubernetesError with what it said."""
     try:
@@ -144,6 +145,7 @@ def run(
             capture_output=True,
             text=True,
             timeout=timeout_s,
+            cwd=cwd,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -9,13 +9,15 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient, Configuration, CoreV1Api
+from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 MAX_LINE_BYTES: Final = 16 << 20
@@ -80,10 +82,9 @@ class Api:
         accept: str = "application/json",
         content: str = "application/json",
         timeout_s: float = TIMEOUT_S,
-        more: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """The JSON object that is answered; `more`: headers to send. Raises ApiError."""
-        response = self._request(method, path, body, query, accept, content, timeout_s, more)
+        """The JSON object that is answered. Raises ApiError."""
+        response = self._request(method, path, body, query, accept, content, timeout_s)
         try:
             data = response.read()
         except (HTTPError, OSError) as error:
@@ -112,6 +113,29 @@ class Api:
             raise ApiError(response.status, _reason(response.status, data), f"watch {path}")
         return Stream(response, f"watch {path}")
 
+    @contextmanager
+    def forwarded(self, namespace: str, pod: str, port: int) -> Iterator[socket.socket]:
+        """A connection to a port of a pod, by way of the API server and the pod's node. Raises ApiError."""
+        what = f"port-forward to {namespace}/{pod}:{port}"
+        try:
+            found = portforward(
+                CoreV1Api(self._client).connect_get_namespaced_pod_portforward,
+                pod,
+                namespace,
+                ports=str(port),
+            )
+        except ApiException as error:
+            raise ApiError(int(error.status or 0), str(error.reason), what) from None
+        try:
+            yield found.socket(port)
+            problem = found.error(port)
+        except OSError as error:
+            raise ApiError(0, str(found.error(port) or _short(error)), what) from None
+        finally:
+            found.close()
+        if problem:
+            raise ApiError(0, str(problem), what)
+
     def _request(
         self,
         method: str,
@@ -121,9 +145,8 @@ class Api:
         accept: str,
         content: str,
         timeout_s: float,
-        more: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": accept, "User-Agent": "overhop"} | dict(more or {})
+        headers = {"Accept": accept, "User-Agent": "overhop"}
         if body is not None:
             headers["Content-Type"] = content
         token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")

@@ -2,12 +2,19 @@
 """What is seen in a cluster, what is not and why: what doctor says on every node, put together."""
 
 import base64
+import http.client
+import json
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from collector.cluster.api import Api
-from overhop.cluster.manifests import CONTROLLER, PEOPLE_SECRET, path_of, secret
+from collector.cluster.api import Api, ApiError
+from overhop.cluster.install import controllers
+from overhop.cluster.manifests import CA_CONFIG, CONTROLLER, PEOPLE_SECRET, config_map, path_of, secret
+
+PORT: Final = 9443
+_TIMEOUT_S: Final = 20.0
 
 _ORDER: Final = ("fail", "warn", "note", "ok")
 _SILENT: Final = {
@@ -32,11 +39,28 @@ class ClusterFinding:
 
 
 def ask(api: Api, namespace: str, path: str) -> dict[str, Any]:
-    """What the controller that leads says to people, by way of the API server. Raises ApiError."""
-    found = api.get(path_of(secret(PEOPLE_SECRET, namespace, {})))
-    token = base64.b64decode(found["data"]["token"]).decode("ascii").strip()
-    proxy = f"/api/v1/namespaces/{namespace}/services/https:{CONTROLLER}:9443/proxy"
-    return api.send("GET", proxy + path, more={"X-Overhop-Token": token})
+    """What the controller that leads says to people, by port-forward. Raises ApiError."""
+    leader = next((name for name, leads in controllers(api, namespace) if leads), None)
+    if leader is None:
+        raise ApiError(0, "no controller leads", f"namespace {namespace}")
+    people = api.get(path_of(secret(PEOPLE_SECRET, namespace, {})))
+    token = base64.b64decode(people["data"]["token"]).decode("ascii").strip()
+    trusted = api.get(path_of(config_map(CA_CONFIG, namespace, {})))["data"]["ca.crt"]
+    context = ssl.create_default_context(cadata=trusted)
+    with api.forwarded(namespace, leader, PORT) as plain:
+        connection = http.client.HTTPConnection(CONTROLLER, timeout=_TIMEOUT_S)
+        connection.sock = context.wrap_socket(plain, server_hostname=CONTROLLER)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            found = json.loads(answer.read())
+        except (http.client.HTTPException, ValueError) as error:
+            raise ApiError(0, f"the controller's answer: {error}", path) from None
+        finally:
+            connection.close()
+    if answer.status != 200:
+        raise ApiError(answer.status, str(found.get("detail", "refused")), f"controller: {path}")
+    return dict(found)
 
 
 def together(nodes: Mapping[str, Sequence[Finding] | None]) -> list[ClusterFinding]:

@@ -12,15 +12,19 @@ import re
 import secrets
 import signal
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.accept.lines import ROOT, Line, Part, last_json, output, show
 from tests.cluster import objects
 from tests.cluster.installation import NAMESPACE, Installation, installation, unique
-from tests.kubernetes import Kubernetes, KubernetesError, until
+from tests.kubernetes import Kubernetes, KubernetesError, kubernetes, run, until
 
 CONVERGED_S = 30.0
 SETTLED_S = 45.0
@@ -34,6 +38,10 @@ BUDGETS = {
     "controller_cpu_share": 0.5,
     "agents_converged_s": 30.0,
 }
+SCHEMATHESIS = "schemathesis==4.32.5"
+TOKEN = "0123456789abcdef0123"
+LOST_BY_KILL_S = 27.0
+"""Rows of an open interval and those that wait for names are in the agent's memory (docs/controller.md)."""
 _PASSED = re.compile(r"(\d+) passed")
 
 
@@ -51,6 +59,50 @@ def security(_given: argparse.Namespace) -> Iterator[Line]:
     yield _tests_line(
         "tokens of others, unbound, for somebody else, of dead pods; limits; wrong questions", said
     )
+
+
+def conformance(_given: argparse.Namespace) -> Iterator[Line]:
+    """Schemathesis, which is installed for this alone, against the controller's OpenAPI description."""
+    with (
+        tempfile.TemporaryDirectory(prefix="overhop-schemathesis-") as text,
+        kubernetes("--api-only") as cluster,
+    ):
+        directory = Path(text)
+        (directory / "schemathesis.toml").write_text('[parameters]\nnode = "n1"\n')
+        venv = directory / "venv"
+        run([sys.executable, "-m", "venv", str(venv)])
+        run([str(venv / "bin" / "pip"), "install", "-q", SCHEMATHESIS], timeout_s=300)
+        cluster.apply(objects.node("n1", "10.0.0.1"), objects.namespace("overhop"))
+        with _unlimited_controller(cluster) as port:
+            command = [str(venv / "bin" / "st"), "--config-file", str(directory / "schemathesis.toml"), "run"]
+            command += [f"http://127.0.0.1:{port}/openapi.json", "--header", f"Authorization: Bearer {TOKEN}"]
+            said = run([*command, "--max-examples", "200"], timeout_s=600, allowed=(0, 1), cwd=directory)
+    cases = re.search(r"(\d+) generated, [^\n]*", said)
+    number = cases[0] if cases else said.strip().splitlines()[-1]
+    yield Line(f"{SCHEMATHESIS} finds nothing", "No issues found" in said, number)
+
+
+@contextmanager
+def _unlimited_controller(cluster: Kubernetes) -> Iterator[int]:
+    """One that does not mind how often it is asked; its port."""
+    from collector.cluster.api import connect
+    from dispatcher import gate
+    from dispatcher.controller import Controller, ControllerConfig
+    from dispatcher.identity import TokenFile
+
+    gate.RATE_PER_S = gate.BURST = 1e9  # type: ignore[misc]  # of this process only
+    api = connect(str(cluster.kubeconfig))
+    config = ControllerConfig("127.0.0.1", 0, identities=TokenFile(f"n1 {TOKEN}"), people=lambda: TOKEN)
+    one = Controller(api, config)
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    try:
+        until("it leads", lambda: one.port and one.is_ready, 30)
+        yield one.port
+    finally:
+        one.ask_end()
+        thread.join(timeout=20)
+        api.close()
 
 
 def budgets(_given: argparse.Namespace) -> Iterator[Line]:
@@ -164,10 +216,15 @@ class Faults:
     def _hop_lines(self, requests: Requests, sent: Sequence[tuple[float, str, bool]]) -> Iterator[Line]:
         found = self._one.hops_of([trace for _, trace, _ in sent], requests.began_s)
         missing = [(at_s, trace) for at_s, trace, _ in sent if not found[trace]]
-        blind = [(each.begin_s - 2, each.end_s + each.converged_s + 2) for each in self._faults if each.blind]
+        blind = [
+            (each.begin_s - LOST_BY_KILL_S, each.end_s + each.converged_s + 2)
+            for each in self._faults
+            if each.blind
+        ]
         seen = [trace for at_s, trace in missing if not any(begin <= at_s <= end for begin, end in blind)]
         number = f"{len(sent) - len(missing)} of {len(sent)} requests have hops"
-        number += f", {len(missing) - len(seen)} were sent while an agent was dead"
+        number += f", {len(missing) - len(seen)} others were in the memory of the agent that was killed"
+        number += ", or sent while it was dead"
         yield Line("hops go on through everything else", not seen, number)
         names = {
             (hop["src_ns"], hop["src_pod"])
@@ -316,6 +373,7 @@ class Churn:
 PARTS: dict[str, Part] = {
     "installed": installed,
     "security": security,
+    "conformance": conformance,
     "budgets": budgets,
     "faults": faults,
     "churn": churn,

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This node's pods without a container runtime: addresses by the kernel, whose they are by the controller."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agent.control.client import ControllerAddress, ControllerClient, ControllerError
+from agent.control.pods import OwnPod
+from agent.network.behind import addresses_behind, read_kernel
+from agent.network.links import links
+from agent.plan.names import Address
+
+ASK_S: Final = 0.5
+"""How often the controller is asked at most; the kernel is looked at each time."""
+_SECOND_NS: Final = 1_000_000_000
+
+
+class PodsByAddress:
+    """A Look of agent.control.pods. An interface is asked about until it is known whose it is."""
+
+    def __init__(self, address: ControllerAddress) -> None:
+        self._client = ControllerClient(address)
+        self._known: dict[tuple[str, tuple[Address, ...]], OwnPod] = {}
+        self._next_ask_s = 0.0
+
+    def __call__(self) -> tuple[Sequence[OwnPod], str]:
+        """All pods that could be told, and why that may not be all."""
+        try:
+            behind = set(addresses_behind(links(), read_kernel()).items())
+        except OSError as error:
+            return tuple(self._known.values()), f"addresses behind interfaces: {error}"
+        self._known = {key: pod for key, pod in self._known.items() if key in behind}
+        new = sorted(behind - self._known.keys(), key=str)
+        if not new or time.monotonic() < self._next_ask_s:
+            return tuple(self._known.values()), ""
+        self._next_ask_s = time.monotonic() + ASK_S
+        try:
+            answers = self._asked([addresses[0] for _, addresses in new])
+        except ControllerError as error:
+            return tuple(self._known.values()), str(error)
+        for (name, addresses), answer in zip(new, answers, strict=True):
+            if answer.get("kind") == "pod" and isinstance(answer.get("uid"), str):
+                self._known[name, addresses] = _pod(name, addresses, answer)
+        return tuple(self._known.values()), ""
+
+    def _asked(self, addresses: Sequence[Address]) -> list[dict[str, Any]]:
+        """Raises ControllerError."""
+        now_ns = time.time_ns()
+        times = {"from_ns": now_ns - _SECOND_NS, "until_ns": now_ns}
+        body = {"asked": [{"address": str(each)} | times for each in addresses]}
+        reply = self._client.request("POST", "/v1/names", json.dumps(body).encode())
+        try:
+            found = json.loads(reply.body)["names"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            found = None
+        if not isinstance(found, list) or len(found) != len(addresses):
+            raise ControllerError(0, "its answer is no list of names")
+        return [each if isinstance(each, dict) else {} for each in found]
+
+
+def _pod(ifname: str, addresses: tuple[Address, ...], answer: dict[str, Any]) -> OwnPod:
+    labels = answer.get("labels")
+    known = {str(key): str(value) for key, value in labels.items()} if isinstance(labels, dict) else {}
+    uid, namespace, name = (str(answer.get(key, "")) for key in ("uid", "namespace", "name"))
+    return OwnPod(uid, namespace, name, ifname, addresses, known)

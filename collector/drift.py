@@ -122,9 +122,10 @@ _Pair = tuple[Endpoint, EndpointPort]
 def _called(service: Service, port: ServicePort) -> Iterator[tuple[Key, bool]]:
     """What a port of a service is called by, and whether only the node's own back ends are allowed then."""
     protocol = port.protocol.lower()
-    families = dict.fromkeys(_family(address) for address in service.cluster_addresses)
+    families = dict.fromkeys(filter(None, map(_family, service.cluster_addresses)))
     for address in service.cluster_addresses:
-        yield (_family(address), address, port.port, protocol), service.is_internal_local
+        if _family(address):
+            yield (_family(address), address, port.port, protocol), service.is_internal_local
     for address in service.external_addresses:
         if _family(address) in families:  # kube-proxy ignores addresses of families that a service has not
             yield (_family(address), address, port.port, protocol), service.is_external_local

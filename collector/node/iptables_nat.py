@@ -69,8 +69,8 @@ def parse_nat(text: str, max_examples: int = MAX_EXAMPLES) -> NatRules:
     names = parse_chains(text, "nat") | {rule.chain for rule in rules}
     for at, rule in enumerate(rules):
         chains[rule.chain] += _steps(at, rule, names)
-    translation = Translation(chains)
-    services = translation.services(HOOKS)
+    translation = Translation(chains, HOOKS)
+    services = translation.services()
     unknown += [f"-A {rules[at].chain} {rules[at].text}" for at in translation.missed()]
     return NatRules(
         read=True,

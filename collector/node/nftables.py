@@ -37,9 +37,9 @@ def parse_nft(
     chains: dict[str, list[Step]] = defaultdict(list)
     for at, rule in enumerate(ruleset.rules):
         chains[" ".join(rule.chain)] += steps.of(at, rule)
-    translation = Translation(chains)
     hooks = [" ".join(place) for hook in _HOOKS for place in ruleset.hooked(hook)]
-    services = translation.services(hooks)
+    translation = Translation(chains, hooks)
+    services = translation.services()
     missed = translation.missed()
     return NatRules(
         read=True,

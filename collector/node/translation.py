@@ -6,7 +6,7 @@ What a rule demands of the destination is collected on the way: an address, prot
 back ends are a service. A rule with conditions that nobody understood is not followed, but counted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -37,19 +37,23 @@ class _Way:
 
 
 class Translation:
-    """Chains of steps. `understood`: numbers of the rules that were followed."""
+    """Chains of steps, and those that the kernel calls itself.
 
-    def __init__(self, chains: Mapping[str, Sequence[Step]]) -> None:
+    `understood`: numbers of the rules that were followed.
+    """
+
+    def __init__(self, chains: Mapping[str, Sequence[Step]], hooks: Sequence[str]) -> None:
         self.understood: set[int] = set()
         self._chains = chains
+        self._hooks = hooks
         self._translating = _translating(chains)
         self._ways: dict[tuple[str, Match], _Way] = {}
         self._steps_left = 10_000 + _STEPS_EACH * sum(map(len, chains.values()))
 
-    def services(self, hooks: Iterable[str]) -> tuple[Service, ...]:
-        """What is translated in chains that the kernel calls; of two with one destination the first."""
+    def services(self) -> tuple[Service, ...]:
+        """What is translated; of two with one destination the first."""
         found: dict[Match, Service] = {}
-        for hook in hooks:
+        for hook in self._hooks:
             way = self._way(hook, Match(), 0)
             for match, service in way.services.items():
                 found.setdefault(match, service)
@@ -62,9 +66,20 @@ class Translation:
         return step.action in ("dnat", "odd") or (step.action == "go" and step.target in self._translating)
 
     def missed(self) -> list[int]:
-        """Numbers of the rules that may translate and were not followed."""
-        steps = (step for steps in self._chains.values() for step in steps)
+        """Numbers of the rules that packets come to, that may translate, and were not followed."""
+        steps = (step for chain in self._reached() for step in self._chains.get(chain, ()))
         return sorted({s.rule for s in steps if s.rule not in self.understood and self._may_translate(s)})
+
+    def _reached(self) -> set[str]:
+        """Chains with a way from the hooks; kube-proxy leaves others behind for a while."""
+        found: set[str] = set()
+        waiting = list(self._hooks)
+        while waiting:
+            chain = waiting.pop()
+            if chain not in found:
+                found.add(chain)
+                waiting += [step.target for step in self._chains.get(chain, ()) if step.action == "go"]
+        return found
 
     def _way(self, chain: str, match: Match, depth: int) -> _Way:
         key = chain, match

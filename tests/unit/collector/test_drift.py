@@ -164,6 +164,18 @@ def test_address_of_a_family_that_the_service_has_not_has_no_rules() -> None:
     assert set(expected(made(Endpoint((A,)), external_addresses=(SIX,)), "n1")) == {CLUSTER_IP, NODE_PORT}
 
 
+def test_address_that_is_none_has_no_rules() -> None:
+    assert set(expected(made(Endpoint((A,)), cluster_addresses=("x", "10.96.0.1")), "n1")) == {
+        CLUSTER_IP,
+        NODE_PORT,
+    }
+
+
+def test_node_that_the_cluster_has_not_has_the_rules_of_no_zone() -> None:
+    near = Endpoint((A,), node="n1", zone_hints=("z1",))
+    assert expected(made(near, zone="z1"), "n9")[CLUSTER_IP].backends == {(A, 8080)}
+
+
 def test_service_without_addresses_has_no_rules() -> None:
     assert expected(made(Endpoint((A,)), cluster_addresses=()), "n1") == {}
 

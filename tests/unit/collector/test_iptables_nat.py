@@ -154,12 +154,16 @@ def test_parse_nat_port_mapper_of_cni_is_a_service() -> None:
         "-A PREROUTING -p tcp -m set --match-set S dst --dport 80 -j DNAT --to-destination 10.0.0.1:80",
         '-A PREROUTING -m comment --comment "open',
         "-I PREROUTING -j ACCEPT",
-        "-A NOWHERE -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80",
     ],
 )
 def test_parse_nat_what_is_not_understood_is_counted_and_shown(rule: str) -> None:
     found = nat(rule)
     assert (found.services, found.not_understood, found.examples) == ((), 1, (rule,))
+
+
+def test_parse_nat_chain_that_nothing_leads_to_is_neither_told_nor_counted() -> None:
+    found = nat("-A NOWHERE -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80")
+    assert (found.services, found.not_understood) == ((), 0)
 
 
 def test_parse_nat_chains_in_a_circle_end() -> None:

@@ -4,6 +4,7 @@
 Whoever gets here was let in by dispatcher.gate; `overhop.node` of the scope says whose agent it is.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
@@ -18,6 +19,7 @@ from agent.plan.contract import CONTRACT, NodePlan
 from collector.cluster.state import ClusterState
 from collector.snapshot import NodeInventory, Overlay
 from dispatcher.control import Control
+from dispatcher.drift_book import Again, DriftBook, NatMessage
 from dispatcher.names import WHOLE, Answers, NameBook, Questions
 
 MAX_WAIT_S: Final = 60.0
@@ -102,6 +104,7 @@ def make_app(
     state: ClusterState,
     control: Control,
     names: NameBook,
+    book: DriftBook,
     facts: Callable[[], Mapping[str, Any]],
     is_ready: Callable[[], bool],
     version: str,
@@ -124,6 +127,16 @@ def make_app(
     async def cluster() -> dict[str, Any]:
         """What the controller knows of cluster and agents, for people."""
         return dict(facts())
+
+    @app.put("/v1/nodes/{node}/nat", dependencies=_TOKEN)
+    async def nat(node: str, found: NatMessage) -> Again:
+        """NAT rules of the agent's node, to be compared with Services and EndpointSlices."""
+        return await asyncio.to_thread(book.take, node, found)
+
+    @app.get("/v1/cluster/drift", dependencies=_TOKEN)
+    async def drift() -> dict[str, Any]:
+        """Drift that lasts on each node, and since when (Unix time, s); null: its rules are not known."""
+        return {"nodes": book.facts()}
 
     @app.get("/v1/cluster/doctor", dependencies=_TOKEN)
     async def doctor() -> dict[str, Any]:

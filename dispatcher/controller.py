@@ -21,6 +21,7 @@ from collector.cluster.cluster import Cluster
 from collector.cluster.state import ClusterState, Part
 from dispatcher.app import make_app
 from dispatcher.control import Control
+from dispatcher.drift_book import DriftBook
 from dispatcher.gate import Gate
 from dispatcher.identity import Identities, TokenReviews
 from dispatcher.leader import Election
@@ -69,7 +70,13 @@ class Controller:
         self.started_s = time.time()
         identities = config.identities or TokenReviews(api, config.namespace, self.state.pods.kept.get)
         app: FastAPI = make_app(
-            self.state, self.control, self.names, self.facts, lambda: self.is_ready, config.version
+            self.state,
+            self.control,
+            self.names,
+            DriftBook(self.state),
+            self.facts,
+            lambda: self.is_ready,
+            config.version,
         )
         direct = {("POST", "/v1/names"): self.names.reply}
         self.gate = Gate(app, identities, config.people, lambda: self.election.is_leader, direct)

@@ -24,6 +24,8 @@ Direct = Callable[[str, bytes], tuple[int, bytes]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES: Final = 2 << 20
+MAX_RULES_BYTES: Final = 24 << 20
+"""NAT rules of a node: 10,000 services with fifteen back ends each are half of it."""
 BODY_S: Final = 10.0
 """How long a request may take to arrive."""
 RATE_PER_S: Final = 10.0
@@ -124,9 +126,10 @@ def _token(scope: Scope) -> str:
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
     """Raises Refused: too large, too slow."""
+    most = MAX_RULES_BYTES if scope["path"].endswith("/nat") else MAX_BODY_BYTES
     for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value[:20]) > MAX_BODY_BYTES):
-            raise Refused(413, f"at most {MAX_BODY_BYTES} bytes")
+        if name == b"content-length" and (not value.isdigit() or int(value[:20]) > most):
+            raise Refused(413, f"at most {most} bytes")
     parts: list[bytes] = []
     length = 0
     try:
@@ -137,8 +140,8 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
                     raise Refused(400, "the request did not end")
                 parts.append(message.get("body", b""))
                 length += len(parts[-1])
-                if length > MAX_BODY_BYTES:
-                    raise Refused(413, f"at most {MAX_BODY_BYTES} bytes")
+                if length > most:
+                    raise Refused(413, f"at most {most} bytes")
                 if not message.get("more_body"):
                     return b"".join(parts)
     except TimeoutError:

@@ -317,21 +317,33 @@ def cluster_snapshot(
 
 @cluster_app.command("drift")
 def cluster_drift(
-    node: Annotated[str, typer.Option("--node", metavar="NAME", help="What the cluster calls this machine.")],
+    node: Annotated[
+        str | None,
+        typer.Option(
+            "--node", metavar="NAME", help="Read this machine's rules, which is that node of the cluster."
+        ),
+    ] = None,
     kubeconfig: Kubeconfig = None,
     kube_context: KubeContext = None,
+    namespace: KubeNamespace = "overhop",
     wait_s: Annotated[
         float,
         typer.Option(
-            "--wait", metavar="S", min=0, help="Look again after so long: only what is still there counts."
+            "--wait", metavar="S", min=0, help="With --node: look twice, what is still there counts."
         ),
     ] = 30,
     as_json: JsonFlag = False,
 ) -> int:
-    """Compare this node's NAT rules with Services and EndpointSlices. Exit code 1 if they differ."""
-    from overhop.commands.cluster import Where, do_drift
+    """Compare NAT rules with Services and EndpointSlices: of all nodes, as their agents say, or of this one.
 
-    return do_drift(Where(kubeconfig, kube_context, ""), node, wait_s, as_json=as_json)
+    Exit code 1 if they differ.
+    """
+    from overhop.commands.cluster import Where, do_all_drift, do_drift
+
+    where = Where(kubeconfig, kube_context, namespace)
+    if node is None:
+        return do_all_drift(where, as_json=as_json)
+    return do_drift(where, node, wait_s, as_json=as_json)
 
 
 @cluster_app.command("uninstall")

@@ -22,6 +22,7 @@ FIRST_DOCTOR_S: Final = 20.0
 """The agent should be tracing by then."""
 DOCTOR_S: Final = 600.0
 _DOCTOR_TIMEOUT_S: Final = 30
+_RULES_TIMEOUT_S: Final = 60
 
 
 def control_of(config: Config) -> "Callable[[], Control] | None":
@@ -41,7 +42,8 @@ def control_of(config: Config) -> "Callable[[], Control] | None":
             url, own.controller_token_file, own.controller_ca_file, own.controller_name
         )
         look = PodLook(own.cri, PodsByAddress(address))
-        return Control(ControlConfig(address, config.node, look, Inventory(own.nic), own.nic, keep))
+        node = Inventory(own.nic)
+        return Control(ControlConfig(address, config.node, look, node, own.nic, keep, nat_rules))
 
     return control
 
@@ -111,6 +113,16 @@ def doctor_findings() -> list[object]:
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
         return [{"subject": "doctor", "verdict": "warn", "fact": "it does not answer on this node"}]
     return list(found) if isinstance(found, list) else []
+
+
+def nat_rules() -> bytes | None:
+    """NAT rules of this node as JSON (dispatcher.drift_book.NatMessage), by a process of its own."""
+    command = [sys.executable, "-P", "-m", "overhop.nat_message"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_RULES_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def network_facts(nic: str | None) -> dict[str, object]:

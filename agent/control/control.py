@@ -11,6 +11,7 @@ from agent.control.asker import Asker
 from agent.control.client import ControllerAddress
 from agent.control.follower import PlanFollower
 from agent.control.pods import Look, PodFollower
+from agent.control.rules import RulesSender
 from agent.control.source import ControlledPlan
 from agent.loading.loader import LoadStopped
 from agent.network.links import Link
@@ -29,6 +30,8 @@ class ControlConfig:
     nic: str | None = None
     keep: Path | None = None
     """Where the last plan is kept."""
+    rules: Callable[[], bytes | None] = lambda: None
+    """NAT rules of the node, as JSON."""
 
 
 class ControlState(TypedDict):
@@ -47,10 +50,12 @@ class Control:
         self.asker = Asker(config.address)
         self.follower = PlanFollower(config.address, config.node, config.inventory, config.keep)
         self.pods = PodFollower(config.pods)
+        self.rules = RulesSender(config.address, config.node, config.rules)
         self._nic = config.nic
         self.follower.start()
         self.asker.start()
         self.pods.start()
+        self.rules.start()
 
     def plan_source(self, links: Callable[[], Sequence[Link]], stop: Callable[[], bool]) -> ControlledPlan:
         """The plan, as soon as there is one; interfaces are asked for by `links`. Raises LoadStopped."""
@@ -70,14 +75,14 @@ class Control:
         """Of this moment, for /metrics."""
         return {
             "has_answer": not self.follower.problem,
-            "counts": {**self.follower.counts, **self.asker.counts},
+            "counts": {**self.follower.counts, **self.asker.counts, **self.rules.counts},
             "pods": len(self.pods.now.found),
             "knows_pods": not self.pods.now.problem,
         }
 
     def close(self) -> None:
         """End."""
-        for each in (self.follower, self.asker, self.pods):
+        for each in (self.follower, self.asker, self.pods, self.rules):
             each.stop()
 
     def __enter__(self) -> Self:

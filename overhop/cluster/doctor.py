@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from collector.cluster.api import Api, ApiError
@@ -99,3 +100,23 @@ def _nodes(names: Sequence[str], total: int) -> str:
         return f"all {total}" if total > 1 else names[0]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def drift_lines(nodes: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
+    """A line for each difference, and for each node whose rules are not known or not compared."""
+    for name, each in nodes.items():
+        if each is None:
+            yield f"{name}: its agent has not sent its rules yet"
+            continue
+        for one in each["drift"]:
+            since = datetime.fromtimestamp(one["since_s"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            place = f"{one['address'] or 'node port'}:{one['port']}/{one['protocol']}"
+            yield f"{name}: {one['service']} {place}: {one['what']} {one['backend']} since {since}".replace(
+                "  ", " "
+            )
+        yield from (f"{name}: {family}: not compared: {why}" for family, why in each["not_compared"].items())
+        if each["not_understood"]:
+            yield f"{name}: {each['not_understood']} rules were not understood"
+    known = [each for each in nodes.values() if each]
+    count = sum(len(each["drift"]) for each in known)
+    yield f"{count} differences on {len(known)} of {len(nodes)} nodes"

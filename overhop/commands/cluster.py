@@ -153,6 +153,26 @@ def do_doctor(where: Where, *, as_json: bool) -> int:
     return errors.FAILED if blind else errors.DONE
 
 
+def do_all_drift(where: Where, *, as_json: bool) -> int:
+    """Drift of all nodes, as the controller knows it. Exit code 1: there is some. Raises UsageError."""
+    from collector.cluster.api import ApiError
+    from overhop.cluster import doctor
+
+    api = connected(where)
+    try:
+        nodes = doctor.ask(api, where.namespace, "/v1/cluster/drift")["nodes"]
+    except ApiError as error:
+        raise errors.UsageError(_api_error(error)) from None
+    finally:
+        api.close()
+    count = sum(len(each["drift"]) for each in nodes.values() if each)
+    if as_json:
+        output.show_json({"nodes": nodes})
+    else:
+        output.show_lines(doctor.drift_lines(nodes))
+    return errors.FAILED if count else errors.DONE
+
+
 def do_snapshot(where: Where) -> int:
     """Print all that plans and names come from. Raises UsageError."""
     from collector.snapshot_json import snapshot_json

@@ -216,6 +216,19 @@ def test_doctor_says_what_is_seen_on_every_node(installed: Installation) -> None
     assert "2 of 2 nodes are traced." in installed.managed("doctor")
 
 
+def test_drift_of_all_nodes_is_none_as_their_agents_say(installed: Installation) -> None:
+    def known() -> Any:  # noqa: ANN401  JSON
+        said = json.loads(installed.managed("drift", "--json"))["nodes"]
+        return said if all(said.values()) else None
+
+    said = until("both agents have sent their rules", lambda: _tried(known), 90)
+    assert {name: (each["drift"], each["not_understood"]) for name, each in said.items()} == {
+        "n1": ([], 0),
+        "n2": ([], 0),
+    }
+    assert "0 differences on 2 of 2 nodes" in installed.managed("drift")
+
+
 def _tried(ask: Callable[[], Any]) -> Any:  # noqa: ANN401  what it returns
     with suppress(KubernetesError):
         return ask()

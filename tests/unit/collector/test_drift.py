@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.drift import Drift, DriftWatch, drifts, expected, not_judged
+from collector.drift import Drift, DriftWatch, Expectation, drifts, expected, not_judged
 from collector.node.nat import Backend, NatRules
 from collector.node.nat import Service as Rule
 from collector.snapshot import Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort, Snapshot
@@ -84,6 +84,14 @@ def test_local_policies_take_the_nodes_own_only() -> None:
     assert (addresses(inner), addresses(inner, NODE_PORT)) == ({A}, {A, B})
     outer = made(*endpoints, is_external_local=True)
     assert (addresses(outer), addresses(outer, NODE_PORT)) == ({A, B}, {A})
+
+
+def test_one_expectation_is_for_all_nodes() -> None:
+    endpoints = Endpoint((A,), node="n1"), Endpoint((B,), node="n2")
+    expectation = Expectation(made(*endpoints, is_external_local=True))
+    found = {node: expectation.of(node) for node in ("n1", "n2", "n3")}
+    assert [found[node][NODE_PORT].backends for node in found] == [{(A, 8080)}, {(B, 8080)}, set()]
+    assert [found[node][CLUSTER_IP].backends for node in found] == [{(A, 8080), (B, 8080)}] * 3
 
 
 def test_local_policy_uses_the_nodes_own_that_end_though_others_are_ready() -> None:

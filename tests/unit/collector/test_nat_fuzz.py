@@ -200,7 +200,7 @@ def nat(*rules: str) -> NatRules:
 def timed(text: str) -> NatRules:
     began_s = time.process_time()
     found = parse_nat(text)
-    assert time.process_time() - began_s < 2
+    assert time.process_time() - began_s < 6
     return found
 
 

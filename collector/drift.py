@@ -6,7 +6,7 @@ where none is ready, those that still serve while they end; of the node alone wh
 Local; of the node or its zone where every ready one has a hint and one has the node's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Literal
@@ -52,19 +52,45 @@ class Expected:
     affinity_s: int = 0
 
 
+class Expectation:
+    """What the rules of any node should be: what is the same on all nodes is worked out once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._nodes = snapshot.nodes
+        self._same: dict[Key, Expected] = {}
+        self._own: dict[Key, _Own] = {}
+        of_service: dict[tuple[str, str], list[EndpointSlice]] = {}
+        for one in snapshot.slices.values():
+            of_service.setdefault((one.namespace, one.service), []).append(one)
+        for name, service in snapshot.services.items():
+            for port in service.ports:
+                self._add(service, port, of_service.get(name, []))
+
+    def of(self, node: str) -> dict[Key, Expected]:
+        """By what is called; also what has no back ends, which may have rules or none."""
+        here = _Here(node, self._nodes[node].labels.get(_ZONE, "") if node in self._nodes else "")
+        own = {
+            key: Expected(each.service, _backends(each.pairs, each.is_local, here), each.affinity_s)
+            for key, each in self._own.items()
+        }
+        return self._same | own
+
+    def _add(self, service: Service, port: ServicePort, slices: Sequence[EndpointSlice]) -> None:
+        name = f"{service.namespace}/{service.name}"
+        pairs: dict[str, list[_Pair]] = {}
+        for key, is_local in _called(service, port):
+            if key[0] not in pairs:
+                pairs[key[0]] = _endpoints(slices, port, key[0])
+            found = pairs[key[0]]
+            if is_local or any(endpoint.zone_hints or endpoint.node_hints for endpoint, _ in found):
+                self._own[key] = _Own(name, found, is_local, service.affinity_s)
+            else:
+                self._same[key] = Expected(name, _backends(found, False, _NOWHERE), service.affinity_s)
+
+
 def expected(snapshot: Snapshot, node: str) -> dict[Key, Expected]:
-    """What the rules of a node should be; also what has no back ends, which may have rules or none."""
-    of_service: dict[tuple[str, str], list[EndpointSlice]] = {}
-    for one in snapshot.slices.values():
-        of_service.setdefault((one.namespace, one.service), []).append(one)
-    here = _Here(node, snapshot.nodes[node].labels.get(_ZONE, "") if node in snapshot.nodes else "")
-    found: dict[Key, Expected] = {}
-    for name, service in snapshot.services.items():
-        for port in service.ports:
-            for key, is_local in _called(service, port):
-                backends = _backends(of_service.get(name, ()), port, key[0], is_local, here)
-                found[key] = Expected("/".join(name), backends, service.affinity_s)
-    return found
+    """What the rules of one node should be."""
+    return Expectation(snapshot).of(node)
 
 
 def not_judged(rules: NatRules) -> str:
@@ -116,15 +142,27 @@ class _Here:
     zone: str
 
 
+_NOWHERE: Final = _Here("", "")
 _Pair = tuple[Endpoint, EndpointPort]
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What depends on the node: by traffic policy, or by hints."""
+
+    service: str
+    pairs: list[_Pair]
+    is_local: bool
+    affinity_s: int
 
 
 def _called(service: Service, port: ServicePort) -> Iterator[tuple[Key, bool]]:
     """What a port of a service is called by, and whether only the node's own back ends are allowed then."""
     protocol = port.protocol.lower()
-    families = dict.fromkeys(_family(address) for address in service.cluster_addresses)
+    families = dict.fromkeys(filter(None, map(_family, service.cluster_addresses)))
     for address in service.cluster_addresses:
-        yield (_family(address), address, port.port, protocol), service.is_internal_local
+        if _family(address):
+            yield (_family(address), address, port.port, protocol), service.is_internal_local
     for address in service.external_addresses:
         if _family(address) in families:  # kube-proxy ignores addresses of families that a service has not
             yield (_family(address), address, port.port, protocol), service.is_external_local
@@ -132,10 +170,7 @@ def _called(service: Service, port: ServicePort) -> Iterator[tuple[Key, bool]]:
         yield (family, "", port.node_port, protocol), service.is_external_local
 
 
-def _backends(
-    slices: Iterable[EndpointSlice], port: ServicePort, family: str, is_local: bool, here: _Here
-) -> frozenset[Target]:
-    pairs = _endpoints(slices, port, family)
+def _backends(pairs: list[_Pair], is_local: bool, here: _Here) -> frozenset[Target]:
     if is_local:
         pairs = [pair for pair in pairs if pair[0].node == here.node]
     ready = [pair for pair in pairs if pair[0].is_ready]

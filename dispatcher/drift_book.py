@@ -9,12 +9,14 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from collector.cluster.state import ClusterState
-from collector.drift import SETTLE_S, Drift, DriftWatch, drifts, expected, not_judged
+from collector.drift import SETTLE_S, Drift, DriftWatch, Expectation, drifts, not_judged
 from collector.node.nat import Backend, NatRules, Service
 from dispatcher.names import WHOLE
 
 LEAST_S: Final = 60.0
 MOST_S: Final = 6 * 3600.0
+FRESH_S: Final = 2.0
+"""How old the snapshot may be that rules are compared with."""
 SHARE: Final = 0.05
 """Of a core, that comparing may take."""
 _Text = Annotated[str, Field(max_length=512)]
@@ -99,12 +101,13 @@ class DriftBook:
         self._state, self._now_s = state, now_s
         self._watch = DriftWatch()
         self._nodes: dict[str, _Node] = {}
+        self._made: tuple[float, Expectation] | None = None
 
     def take(self, node: str, message: NatMessage) -> Again:
         """The rules of a node as they are now."""
         began_s, now_s = time.perf_counter(), self._now_s()
         rules = {"ipv4": message.ipv4.rules(), "ipv6": message.ipv6.rules()}
-        wanted = expected(self._state.snapshot(), node)
+        wanted = self._expectation(now_s).of(node)
         found = drifts(wanted, rules)
         lasting = self._watch.update(node, found, now_s)
         families = {key[0] for key, each in wanted.items() if each.backends}
@@ -121,6 +124,12 @@ class DriftBook:
         cost_s = time.perf_counter() - began_s
         calm_s = min(max(LEAST_S, cost_s * len(self._state.nodes.kept) / SHARE), MOST_S)
         return Again(again_s=SETTLE_S + 5 if len(found) > len(lasting) else calm_s, drift=len(found))
+
+    def _expectation(self, now_s: float) -> Expectation:
+        """Made anew where the last one is older than a moment: many nodes send at once."""
+        if self._made is None or not 0 <= now_s - self._made[0] <= FRESH_S:
+            self._made = now_s, Expectation(self._state.snapshot())
+        return self._made[1]
 
     def facts(self) -> dict[str, Any]:
         """For people: drift that lasts, since when (Unix time, s); null: the node's rules are not known."""

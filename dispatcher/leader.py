@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 _log = logging.getLogger(__name__)
 
 LEASE: Final = "overhop-controller"
-LEASE_S: Final = 15
-RENEW_S: Final = 10.0
+LEASE_S: Final = 10
+RENEW_S: Final = 7.0
 """A leader that could not renew for that long leads no more."""
 RETRY_S: Final = 2.0
 _CALL_S: Final = 5.0

@@ -8,7 +8,7 @@ from agent.plan.model import Plan
 from agent.plan.names import NamesPlan
 from collector.node.abilities import Abilities
 from collector.node.links import OVERLAY_KINDS, Link, Network
-from collector.node.nat import NatRules
+from collector.node.nat import NatRules, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,11 @@ def _overlay(link: Link, links: Sequence[Link]) -> Overlay:
     return Overlay(link.name, link.kind, link.overlay_id, link.overlay_port, link.mtu_bytes, over)
 
 
+def _address(service: Service) -> str:
+    """As a plan has it: a node port is one on every address."""
+    return "" if service.kind == "node-port" else service.address
+
+
 def _named(rules: NatRules, names: NamesPlan) -> NatRules:
     """Services that no comment names are called as the plan does."""
     by_address: dict[tuple[str, int], str] = {}
@@ -155,7 +160,7 @@ def _named(rules: NatRules, names: NamesPlan) -> NatRules:
         if one.node_port is not None:
             by_address["", one.node_port] = name
     services = (
-        replace(each, name=each.name or by_address.get((each.address, each.port), ""))
+        replace(each, name=each.name or by_address.get((_address(each), each.port), ""))
         for each in rules.services
     )
     return replace(rules, services=tuple(services))

@@ -16,6 +16,8 @@ from overhop.text import counted, listed, printable
 WIDE_COLUMNS = 80
 """From this width on, services show whose source is translated."""
 _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
+_NOWHERE = {"reject": "no endpoints", "drop": "none on this node", "": "none on this node"}
+"""Where services without back ends go, by whether they are refused."""
 _MASQUERADES = {"always": "always", "outside": "if not from a pod", "": ""}
 
 
@@ -146,7 +148,7 @@ def _service(service: Service) -> Cells:
     backends = [
         f"{_endpoint(each.address, each.port)}" + ("" if len(shares) == 1 else f" {each.share:.0%}")
         for each in service.backends
-    ]
+    ] or [_NOWHERE[service.refused]]
     return (
         service.name or "-",
         service.kind,

@@ -76,6 +76,11 @@ class Cluster:
         return all(each.wait(0) for each in self.reflectors)
 
     @property
+    def is_refused(self) -> bool:
+        """The API server does not let one in, or not see one of the kinds."""
+        return any(each.is_refused for each in self.reflectors)
+
+    @property
     def problems(self) -> dict[str, str]:
         """Why what is not up to date, by kind."""
         return {each.kind.name: each.problem for each in self.reflectors if each.problem}

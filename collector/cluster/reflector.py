@@ -26,6 +26,7 @@ WATCH_S: Final = (240.0, 300.0)
 FIRST_WAIT_S: Final = 0.25
 MAX_WAIT_S: Final = 15.0
 GONE: Final = 410
+_REFUSED: Final = (401, 403)
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1,application/json"
 
 T = TypeVar("T")
@@ -83,6 +84,8 @@ class Reflector(Generic[T]):
         self.counts = ReflectorCounts()
         self.problem = ""
         """Why it is not up to date; empty: it is."""
+        self.is_refused = False
+        """The problem is that one may not."""
         self._api, self._sink, self._now_ns = api, sink, now_ns
         self._stopping = threading.Event()
         self._synced = threading.Event()
@@ -140,6 +143,7 @@ class Reflector(Generic[T]):
         if self.problem != str(error):
             _log.warning("not up to date", extra={"kind": self.kind.name, "reason": str(error)})
         self.problem = str(error)
+        self.is_refused = error.status in _REFUSED
 
     def _list(self) -> None:
         """All objects, to the sink. Raises ApiError."""
@@ -229,7 +233,7 @@ class Reflector(Generic[T]):
 
     def _is_reached(self) -> None:
         if self.problem:
-            self.problem = ""
+            self.problem, self.is_refused = "", False
             _log.info("up to date again", extra={"kind": self.kind.name})
 
     def _undecodable(self, error: DecodeError) -> None:

@@ -61,6 +61,13 @@ def parse_rules(text: str, table: str) -> tuple[list[Rule], list[str]]:
     return rules, unknown
 
 
+def parse_chains(text: str, table: str) -> frozenset[str]:
+    """The chains of `table`, also those without rules."""
+    _, _, rest = text.partition(f"*{table}\n")
+    own, _, _ = rest.partition("\nCOMMIT")
+    return frozenset(line[1:].split(" ", 1)[0] for line in own.splitlines() if line.startswith(":"))
+
+
 def _rule(line: str) -> Rule | None:
     line = re.sub(r"^\[\d+:\d+\] ", "", line)
     tokens = [quoted or word for quoted, word in _TOKEN.findall(line)]

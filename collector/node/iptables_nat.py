@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from collector.node.iptables import Rule, parse_rules
+from collector.node.iptables import Rule, parse_chains, parse_rules
 from collector.node.nat import MAX_EXAMPLES, Masquerade, NatRules, Service, with_refusals
-from collector.node.translation import Action, Clients, Match, Step, Translation
+from collector.node.steps import Action, Clients, Match, Step
+from collector.node.translation import Translation
 
 HOOKS: Final = ("PREROUTING", "OUTPUT")
 _MAX_PORTS: Final = 64
@@ -65,11 +66,11 @@ def parse_nat(text: str, max_examples: int = MAX_EXAMPLES) -> NatRules:
     """The nat table in the output of iptables-save, and what kube-proxy's filter table says of services."""
     rules, unknown = parse_rules(text, "nat")
     chains: dict[str, list[Step]] = defaultdict(list)
-    names = {rule.chain for rule in rules}
+    names = parse_chains(text, "nat") | {rule.chain for rule in rules}
     for at, rule in enumerate(rules):
         chains[rule.chain] += _steps(at, rule, names)
-    translation = Translation(chains)
-    services = translation.services(HOOKS)
+    translation = Translation(chains, HOOKS)
+    services = translation.services()
     unknown += [f"-A {rules[at].chain} {rules[at].text}" for at in translation.missed()]
     return NatRules(
         read=True,
@@ -80,7 +81,7 @@ def parse_nat(text: str, max_examples: int = MAX_EXAMPLES) -> NatRules:
     )
 
 
-def _steps(at: int, rule: Rule, chains: set[str]) -> Iterator[Step]:
+def _steps(at: int, rule: Rule, chains: frozenset[str]) -> Iterator[Step]:
     action, backend = _action(rule, chains)
     matches = _matches(rule)
     clients: Clients = _clients(rule) if matches else "unclear"
@@ -101,7 +102,7 @@ def _steps(at: int, rule: Rule, chains: set[str]) -> Iterator[Step]:
         )
 
 
-def _action(rule: Rule, chains: set[str]) -> tuple[Action, tuple[str, int]]:
+def _action(rule: Rule, chains: frozenset[str]) -> tuple[Action, tuple[str, int]]:
     """What a rule does, and where it sends connections if it does."""
     if rule.target.endswith(("MARK-MASQ", "SETMARK")):
         return "mark", ("", 0)
@@ -112,12 +113,7 @@ def _action(rule: Rule, chains: set[str]) -> tuple[Action, tuple[str, int]]:
     if rule.target == "DNAT":
         backend = destination(rule.options.get("--to-destination", ""))
         return ("odd", ("", 0)) if backend is None else ("dnat", backend)
-    return "none" if _is_harmless(rule.target) else "odd", ("", 0)
-
-
-def _is_harmless(target: str) -> bool:
-    """It translates nothing, or the source; or it is a chain without rules."""
-    return target in _NOTHING or target in _SOURCES or target.startswith(("KUBE-", "CNI-"))
+    return "none" if rule.target in _NOTHING or rule.target in _SOURCES else "odd", ("", 0)
 
 
 def _clients(rule: Rule) -> Clients:

@@ -23,7 +23,7 @@ class Service:
 
     kind: str
     """kube-proxy's `cluster-ip`, `node-port`, `load-balancer`, `external-ip`, or `external` where its rules
-    do not say which of the last two; by others' rules: `host-port` of the node, `dnat` of an address."""
+    do not say which of the last two; of others: `host-port`, a port of the node, or `dnat`, an address."""
     name: str
     """`namespace/name` out of the rule's comment or chain; empty without one."""
     protocol: str

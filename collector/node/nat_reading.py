@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks this network namespace for its rules of translation: nftables, both kinds of iptables."""
+"""Asks this network namespace for its rules of address translation: nftables and both kinds of iptables."""
 
 import re
 import subprocess

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from collector.node.nft_ruleset import FAMILIES, Ruleset
-from collector.node.translation import Clients, Match
+from collector.node.steps import Clients, Match
 
 MAX_MATCHES: Final = 100_000
 """A few addresses of the node times all node ports."""

@@ -16,7 +16,7 @@ from collector.node.nft_conditions import (
     match_of,
 )
 from collector.node.nft_ruleset import FAMILIES, NftRule, Ruleset, Verdict, verdict_of, verdicts
-from collector.node.translation import Action, Match, Step
+from collector.node.steps import Action, Match, Step
 
 _KUBE_PROXY: Final = "kube-proxy"
 _STOPS: Final = frozenset({"return", "accept", "drop", "reject"})

@@ -13,7 +13,8 @@ from collector.node.nat import MAX_EXAMPLES, Masquerade, NatRules, Service, with
 from collector.node.nft_conditions import text_of
 from collector.node.nft_ruleset import NftRule, Ruleset, RulesetError, parse_ruleset
 from collector.node.nft_steps import Steps, is_kube_proxy, is_of_other_family, match_key, service_name
-from collector.node.translation import Step, Translation
+from collector.node.steps import Step
+from collector.node.translation import Translation
 
 IPTABLES: Final = frozenset({"nat", "filter", "mangle", "raw", "security"})
 """Tables that iptables makes; nft cannot show all of what is in them, iptables-save can."""
@@ -36,9 +37,9 @@ def parse_nft(
     chains: dict[str, list[Step]] = defaultdict(list)
     for at, rule in enumerate(ruleset.rules):
         chains[" ".join(rule.chain)] += steps.of(at, rule)
-    translation = Translation(chains)
     hooks = [" ".join(place) for hook in _HOOKS for place in ruleset.hooked(hook)]
-    services = translation.services(hooks)
+    translation = Translation(chains, hooks)
+    services = translation.services()
     missed = translation.missed()
     return NatRules(
         read=True,

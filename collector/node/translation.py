@@ -6,67 +6,18 @@ What a rule demands of the destination is collected on the way: an address, prot
 back ends are a service. A rule with conditions that nobody understood is not followed, but counted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Final, Literal
+from typing import Final
 
 from collector.node.nat import Backend, Service
+from collector.node.steps import Match, Step
 
 _MAX_DEPTH: Final = 32
 _STEPS_EACH: Final = 20
 """kube-proxy's rules are passed some three times each; a maze of chains that somebody built ends here."""
 _NEARLY_ALL: Final = 1e-9
 _LOOPBACK: Final = ("127.0.0.0/8", "127.0.0.1")
-
-Action = Literal["dnat", "go", "mark", "stop", "odd", "none"]
-"""To a back end; to another chain; marked to be masqueraded; out of here; a translation that is not
-understood (REDIRECT); nothing that translates a destination."""
-Clients = Literal["all", "some", "others", "local", "known", "unclear"]
-"""Whom a rule is for: all; some addresses; all but some; the node itself; who was here before (session
-affinity); there are conditions that are not understood."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What is demanded of a destination; empty, 0, False: nothing."""
-
-    address: str = ""
-    """An address, or a network with its length."""
-    protocol: str = ""
-    port: int = 0
-    is_local: bool = False
-    """Any address of the node."""
-
-    def __and__(self, other: "Match") -> "Match | None":
-        """What both demand; None if nothing fits."""
-        address = _narrower(self.address, other.address)
-        protocol = self.protocol or other.protocol
-        port = self.port or other.port
-        if address is None or protocol != (other.protocol or protocol) or port != (other.port or port):
-            return None
-        return Match(address, protocol, port, self.is_local or other.is_local)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A rule, or the part of it that is for one destination."""
-
-    rule: int
-    """Whose part it is: several steps may be of one rule."""
-    action: Action
-    match: Match = Match()
-    target: str = ""
-    """The chain where it goes."""
-    backend: tuple[str, int] = ("", 0)
-    share: float = 1.0
-    """Of the connections that come as far as this."""
-    clients: Clients = "all"
-    kind: str = ""
-    """Of the service; empty: by its address."""
-    name: str = ""
-    affinity_s: int = 0
 
 
 @dataclass(slots=True)
@@ -86,19 +37,23 @@ class _Way:
 
 
 class Translation:
-    """Chains of steps. `understood`: numbers of the rules that were followed."""
+    """Chains of steps, and those that the kernel calls itself.
 
-    def __init__(self, chains: Mapping[str, Sequence[Step]]) -> None:
+    `understood`: numbers of the rules that were followed.
+    """
+
+    def __init__(self, chains: Mapping[str, Sequence[Step]], hooks: Sequence[str]) -> None:
         self.understood: set[int] = set()
         self._chains = chains
+        self._hooks = hooks
         self._translating = _translating(chains)
         self._ways: dict[tuple[str, Match], _Way] = {}
         self._steps_left = 10_000 + _STEPS_EACH * sum(map(len, chains.values()))
 
-    def services(self, hooks: Iterable[str]) -> tuple[Service, ...]:
-        """What is translated in chains that the kernel calls; of two with one destination the first."""
+    def services(self) -> tuple[Service, ...]:
+        """What is translated; of two with one destination the first."""
         found: dict[Match, Service] = {}
-        for hook in hooks:
+        for hook in self._hooks:
             way = self._way(hook, Match(), 0)
             for match, service in way.services.items():
                 found.setdefault(match, service)
@@ -111,9 +66,20 @@ class Translation:
         return step.action in ("dnat", "odd") or (step.action == "go" and step.target in self._translating)
 
     def missed(self) -> list[int]:
-        """Numbers of the rules that may translate and were not followed."""
-        steps = (step for steps in self._chains.values() for step in steps)
+        """Numbers of the rules that packets come to, that may translate, and were not followed."""
+        steps = (step for chain in self._reached() for step in self._chains.get(chain, ()))
         return sorted({s.rule for s in steps if s.rule not in self.understood and self._may_translate(s)})
+
+    def _reached(self) -> set[str]:
+        """Chains with a way from the hooks; kube-proxy leaves others behind for a while."""
+        found: set[str] = set()
+        waiting = list(self._hooks)
+        while waiting:
+            chain = waiting.pop()
+            if chain not in found:
+                found.add(chain)
+                waiting += [step.target for step in self._chains.get(chain, ()) if step.action == "go"]
+        return found
 
     def _way(self, chain: str, match: Match, depth: int) -> _Way:
         key = chain, match
@@ -251,21 +217,3 @@ def _without_loopback_doubles(found: Mapping[Match, Service]) -> Iterator[Servic
         is_double = match.address in _LOOPBACK and (match.protocol, match.port) in ports
         if not is_double:
             yield service
-
-
-def _narrower(one: str, other: str) -> str | None:
-    """The smaller of two networks, one within the other; None if they have nothing in common."""
-    if not one or not other or one == other:
-        return one or other
-    first, second = _network(one), _network(other)
-    if first is None or second is None or first.version != second.version or not first.overlaps(second):
-        return None
-    return one if first.prefixlen > second.prefixlen else other
-
-
-@lru_cache(maxsize=4096)
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(text)
-    except ValueError:
-        return None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster as its API server has it now."""
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collector.snapshot import Snapshot
 
 WAIT_S: Final = 60.0
+_LOOK_S: Final = 0.1
 
 
 def live_snapshot(api: "Api", wait_s: float = WAIT_S) -> "Snapshot":
@@ -20,13 +22,16 @@ def live_snapshot(api: "Api", wait_s: float = WAIT_S) -> "Snapshot":
     from collector.cluster.state import ClusterState
 
     state = ClusterState()
-    with Cluster(api, state) as cluster:
-        try:
-            cluster.identify()
-        except ApiError as error:
-            raise errors.UsageError(str(error)) from None
-        if not cluster.wait(wait_s):
-            raise errors.UsageError(_why(cluster.problems, wait_s))
+    cluster = Cluster(api, state)
+    try:
+        cluster.identify()
+    except ApiError as error:
+        raise errors.UsageError(str(error)) from None
+    with cluster:
+        until_s = time.monotonic() + wait_s
+        while not cluster.wait(_LOOK_S):
+            if cluster.is_refused or time.monotonic() > until_s:
+                raise errors.UsageError(_why(cluster.problems, wait_s))
         return state.snapshot()
 
 

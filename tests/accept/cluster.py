@@ -164,7 +164,8 @@ done"""
         """When each was sent (s), its trace id, and whether it was answered."""
         self._cluster.kubectl("exec", self.name, "--", "touch", "/tmp/stop")
         until("it stopped", lambda: self._cluster.get("pod", self.name)["status"]["phase"] == "Succeeded", 30)
-        rows = [line.split() for line in self._cluster.kubectl("logs", self.name).splitlines()]
+        said = self._cluster.kubectl("logs", self.name)
+        rows = re.findall(r"^(\d+) ([0-9a-f]{32}) (ok|failed)$", said, re.MULTILINE)
         return [(float(at), trace, how == "ok") for at, trace, how in rows]
 
 

@@ -98,6 +98,11 @@ class Installation:
     store: str = ""
     token_file: Path = Path()
 
+    @property
+    def proxy_mode(self) -> str:
+        """Of kube-proxy: iptables or nftables."""
+        return str(self.cluster.facts["proxy_mode"])
+
     def overhop(self, *arguments: str, expect: int = 0, timeout_s: float = 120.0) -> str:
         """What the command of this checkout prints. Raises KubernetesError: another exit code."""
         done = subprocess.run(

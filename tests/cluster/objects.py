@@ -141,3 +141,14 @@ def agent(name: str, on: str, account: str = "overhop-agent") -> Object:
     found = pod(name, on, "overhop")
     found["spec"]["serviceAccountName"] = account
     return found
+
+
+def service(name: str, app: str) -> Object:
+    """A Service of the pods with that label `app`, port 80."""
+    spec = {"selector": {"app": app}, "ports": [{"port": 80, "targetPort": 80}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }

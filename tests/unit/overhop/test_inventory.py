@@ -146,6 +146,28 @@ def test_render_60_columns() -> None:
     ]
 
 
+def test_inventory_of_a_node_port_on_one_address_is_called_as_the_plan_does() -> None:
+    port = Service("node-port", "", "tcp", "172.18.0.11", 30080, WEB[:1], "always")
+    found = made(readings=replace(READINGS, nat={"ipv4": NatRules(read=True, services=(port,))}))
+    assert [each.name for each in found.nat["ipv4"].services] == ["shop/web"]
+
+
+def test_render_says_of_services_without_back_ends_why() -> None:
+    services = (
+        Service("cluster-ip", "a/empty", "tcp", "10.96.0.1", 80, (), "", 0, "reject"),
+        Service("node-port", "a/far", "tcp", "172.18.0.11", 30081, (), "", 0, "drop"),
+        Service("external", "a/local", "tcp", "fd00::1", 80, (), ""),
+    )
+    found = made(readings=replace(READINGS, nat={"ipv4": NatRules(read=True, services=services)}))
+    lines = lines_of(found, 60)
+    assert lines[lines.index("IPv4 services") + 1 :] == [
+        "service  kind        called             goes to",
+        "a/empty  cluster-ip  10.96.0.1:80       no endpoints",
+        "a/far    node-port   172.18.0.11:30081  none on this node",
+        "a/local  external    [fd00::1]:80       none on this node",
+    ]
+
+
 def test_render_wide_says_whose_source_is_translated() -> None:
     lines = lines_of(made(), 100)
     assert "service     kind       called          goes to          masquerade" in lines

@@ -2,7 +2,7 @@
 """Where packets of nodes come from. Flannel's addresses are as seen on a real cluster of two nodes."""
 
 from overhop.cluster.addresses import node_cidrs
-from tests.unit.overhop.cluster.fake_api import node
+from tests.unit.overhop.cluster.memory_api import node
 
 FLANNEL = {"flannel.alpha.coreos.com/backend-type": "vxlan"}
 

@@ -3,7 +3,7 @@ import base64
 
 from overhop.cluster.install import apply, objects_of
 from overhop.cluster.manifests import Wish, path_of, shown, wished
-from tests.unit.overhop.cluster.fake_api import FakeApi
+from tests.unit.overhop.cluster.memory_api import MemoryApi
 
 SECRETS = [
     "secret/overhop-controller-tls",
@@ -14,21 +14,21 @@ SECRETS = [
 
 
 def test_namespace_comes_first_then_secrets_then_what_reads_them() -> None:
-    names = [shown(each) for each in objects_of(FakeApi(), Wish("i"), b"token\n")]
+    names = [shown(each) for each in objects_of(MemoryApi(), Wish("i"), b"token\n")]
     assert names[0] == "namespace/overhop"
     assert names[1:5] == SECRETS
     assert names[-2:] == ["daemonset/overhop-agent", "networkpolicy/overhop-controller"]
 
 
 def test_secrets_that_are_there_stay() -> None:
-    api = FakeApi()
+    api = MemoryApi()
     apply(api, objects_of(api, Wish("i"), b"first"), lambda _: None)
     again = {shown(each) for each in objects_of(api, Wish("i"), None)}
     assert not again & set(SECRETS)
 
 
 def test_store_token_is_replaced_where_a_new_one_is_given() -> None:
-    api = FakeApi()
+    api = MemoryApi()
     apply(api, objects_of(api, Wish("i"), b"first"), lambda _: None)
     apply(api, objects_of(api, Wish("i"), b"second\n"), lambda _: None)
     found = api.kept["/api/v1/namespaces/overhop/secrets/overhop-store"]
@@ -36,7 +36,7 @@ def test_store_token_is_replaced_where_a_new_one_is_given() -> None:
 
 
 def test_trial_influxdb_gets_a_token_of_its_own_once() -> None:
-    api = FakeApi()
+    api = MemoryApi()
     wish = Wish("i", has_influxdb=True)
     made = [each for each in objects_of(api, wish, None) if shown(each) == "secret/overhop-store"]
     assert len(base64.b64decode(made[0]["data"]["token"])) >= 32
@@ -45,7 +45,7 @@ def test_trial_influxdb_gets_a_token_of_its_own_once() -> None:
 
 
 def test_what_is_applied_is_said_without_its_data() -> None:
-    api, said = FakeApi(), list[str]()
+    api, said = MemoryApi(), list[str]()
     apply(api, objects_of(api, Wish("i"), b"very-secret"), said.append)
     assert said[4] == "secret/overhop-store: applied"
     assert "very-secret" not in " ".join(said)

@@ -9,14 +9,14 @@ import yaml
 
 from overhop.cluster.kept import USUAL_CRI, kept
 from overhop.cluster.manifests import InstallationError, Wish, path_of, wished
-from tests.unit.overhop.cluster.fake_api import FakeApi
+from tests.unit.overhop.cluster.memory_api import MemoryApi
 
 AGENT = "/api/v1/namespaces/overhop/configmaps/overhop-agent"
 POLICIES = "/api/v1/namespaces/overhop/configmaps/overhop-policies"
 
 
-def _installed(wish: Wish) -> FakeApi:
-    api = FakeApi()
+def _installed(wish: Wish) -> MemoryApi:
+    api = MemoryApi()
     api.kept |= {path_of(each): each for each in wished(wish)}
     return api
 
@@ -38,7 +38,7 @@ def _config(wish: Wish) -> dict[str, Any]:
 
 
 def test_first_installation_is_as_the_base() -> None:
-    assert kept(FakeApi(), Wish("i")) == Wish("i")
+    assert kept(MemoryApi(), Wish("i")) == Wish("i")
 
 
 def test_store_and_policies_stay() -> None:

@@ -4,16 +4,16 @@ import copy
 from overhop.cluster.install import apply, objects_of
 from overhop.cluster.manifests import Wish
 from overhop.cluster.removal import cleaner_of, uninstall
-from tests.unit.overhop.cluster.fake_api import FakeApi, Object, node, pod
+from tests.unit.overhop.cluster.memory_api import MemoryApi, Object, node, pod
 
 AGENTS = "/apis/apps/v1/namespaces/overhop/daemonsets/overhop-agent"
 CLEANERS = "/apis/apps/v1/namespaces/overhop/daemonsets/overhop-clean"
 NAMESPACE = "/api/v1/namespaces/overhop"
 
 
-def _installed(*reachable: str) -> FakeApi:
+def _installed(*reachable: str) -> MemoryApi:
     """Two nodes; on those that are `reachable` pods come and go."""
-    api = FakeApi(node("n1"), node("n2"))
+    api = MemoryApi(node("n1"), node("n2"))
     apply(api, objects_of(api, Wish("i"), b"t"), lambda _: None)
     api.pods = [pod(f"a-{each}", "agent", each) for each in ("n1", "n2")]
     api.log.clear()
@@ -31,7 +31,7 @@ def _installed(*reachable: str) -> FakeApi:
     return api
 
 
-def _agents(api: FakeApi) -> Object:
+def _agents(api: MemoryApi) -> Object:
     return copy.deepcopy(api.kept[AGENTS])
 
 
@@ -60,7 +60,7 @@ def test_one_that_was_interrupted_is_taken_up_again() -> None:
 
 
 def test_where_nothing_is_nothing_happens() -> None:
-    api, said = FakeApi(node("n1")), list[str]()
+    api, said = MemoryApi(node("n1")), list[str]()
     assert uninstall(api, "overhop", 0, said.append) == []
     assert said == ["there are no agents: nothing is cleaned", "namespace overhop: gone"]
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from overhop.cluster.state import NodeState, controllers, lines, status, wait_until_ready
-from tests.unit.overhop.cluster.fake_api import FakeApi, node, pod
+from tests.unit.overhop.cluster.memory_api import MemoryApi, node, pod
 
 AGENTS = "/apis/apps/v1/namespaces/overhop/daemonsets/overhop-agent"
 CONTROLLERS = "/apis/apps/v1/namespaces/overhop/deployments/overhop-controller"
 
 
-def _cluster() -> FakeApi:
-    api = FakeApi(node("n1"), node("n2"))
+def _cluster() -> MemoryApi:
+    api = MemoryApi(node("n1"), node("n2"))
     api.pods = [pod("a1", "agent", "n1"), pod("a2", "agent", "n2"), pod("c1", "controller", "n1")]
     api.kept[AGENTS] = {
         "metadata": {"generation": 3},
@@ -23,7 +23,7 @@ def _cluster() -> FakeApi:
 
 
 def test_every_node_has_a_line_those_without_agent_too() -> None:
-    api = FakeApi(node("n2"), node("n1"), node("w", labels={"kubernetes.io/os": "windows"}))
+    api = MemoryApi(node("n2"), node("n1"), node("w", labels={"kubernetes.io/os": "windows"}))
     api.pods = [pod("a1", "agent", "n1", image="i:7")]
     assert status(api, "overhop", {"n1": True}) == [
         NodeState("n1", "a1", is_ready=True, is_reached=True, restarts=2, image="i:7", why=""),
@@ -37,7 +37,7 @@ def test_reached_is_not_known_where_nobody_could_be_asked() -> None:
 
 
 def test_why_an_agent_is_not_ready_is_what_kubernetes_says_in_one_line() -> None:
-    api = FakeApi(node("n1"))
+    api = MemoryApi(node("n1"))
     one = pod("a1", "agent", "n1", ready=False)
     one["status"]["containerStatuses"][0]["state"] = {
         "waiting": {"reason": "ImagePullBackOff", "message": "no such image\n  i:1"}
@@ -47,7 +47,7 @@ def test_why_an_agent_is_not_ready_is_what_kubernetes_says_in_one_line() -> None
 
 
 def test_agent_that_is_ending_does_not_count() -> None:
-    api = FakeApi(node("n1"))
+    api = MemoryApi(node("n1"))
     one = pod("a1", "agent", "n1")
     one["metadata"]["deletionTimestamp"] = "now"
     api.pods = [one]
@@ -55,7 +55,7 @@ def test_agent_that_is_ending_does_not_count() -> None:
 
 
 def test_controller_that_is_ready_leads() -> None:
-    api = FakeApi()
+    api = MemoryApi()
     api.pods = [pod("c1", "controller", "n1", ready=False), pod("c2", "controller", "n2")]
     assert controllers(api, "overhop") == [("c1", False), ("c2", True)]
 

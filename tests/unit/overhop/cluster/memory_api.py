@@ -31,7 +31,7 @@ def pod(name: str, component: str, on: str, *, ready: bool = True, image: str = 
     }
 
 
-class FakeApi(Api):
+class MemoryApi(Api):
     """`kept`: objects by path. `reacts`: called with method and path after each change."""
 
     def __init__(self, *nodes: Object, namespace: str = "overhop") -> None:

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from collector.cluster.api import Api
+from collector.cluster.api import Api, ApiError
 from overhop.cluster.certificate import make_certificate
 from overhop.cluster.manifests import (
     CA_CONFIG,
@@ -22,10 +22,12 @@ from overhop.cluster.manifests import (
     shown,
     wished,
 )
-from overhop.cluster.present import exists
+from overhop.cluster.present import delete, exists, find, until
 
 MANAGER: Final = "overhop"
 _APPLY: Final = "application/apply-patch+yaml"
+_INVALID: Final = 422
+_GONE_S: Final = 20.0
 Say = Callable[[str], None]
 
 
@@ -54,10 +56,27 @@ def objects_of(api: Api, wish: Wish, store_token: bytes | None) -> list[Object]:
 
 def apply(api: Api, objects: Iterable[Object], say: Say) -> None:
     """Create or change them, in their order. Raises ApiError."""
-    query = {"fieldManager": MANAGER, "force": "true"}
     for each in objects:
-        api.send("PATCH", path_of(each), each, query=query, content=_APPLY)
+        try:
+            _apply(api, each)
+        except ApiError as error:
+            if each["kind"] != "Job" or error.status != _INVALID:
+                raise
+            _replace(api, each)
         say(f"{shown(each)}: applied")
+
+
+def _replace(api: Api, job: Object) -> None:
+    """A Job never takes another image: it is done again by a new one. Raises ApiError."""
+    path = path_of(job)
+    delete(api, path)
+    until(lambda: find(api, path) is None, _GONE_S)
+    _apply(api, job)
+
+
+def _apply(api: Api, each: Object) -> None:
+    query = {"fieldManager": MANAGER, "force": "true"}
+    api.send("PATCH", path_of(each), each, query=query, content=_APPLY)
 
 
 def trial_store(api: Api, namespace: str) -> str:

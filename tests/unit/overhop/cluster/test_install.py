@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import base64
+from typing import Any
 
+from collector.cluster.api import ApiError
 from overhop.cluster.install import apply, objects_of
 from overhop.cluster.manifests import Wish, path_of, shown, wished
 from tests.unit.overhop.cluster.memory_api import MemoryApi
@@ -71,3 +73,21 @@ def test_pods_are_replaced_where_what_they_read_at_start_changes() -> None:
     assert other_policies["controllers"] != before["controllers"]
     assert other_policies["agents"] == before["agents"]
     assert digests(Wish("another")) == before
+
+
+class _ImmutableJobs(MemoryApi):
+    """As the API server: what a Job runs cannot be changed."""
+
+    def send(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:  # type: ignore[override]  # noqa: ANN401
+        if method == "PATCH" and "/jobs/" in path and self.kept.get(path, body) != body:
+            raise ApiError(422, "spec.template: field is immutable", path)
+        return super().send(method, path, body, **options)
+
+
+def test_job_of_an_upgrade_is_a_new_one() -> None:
+    api = _ImmutableJobs()
+    for image in ("i:1", "i:2"):
+        apply(api, wished(Wish(image, has_influxdb=True)), lambda _: None)
+    job = api.kept["/apis/batch/v1/namespaces/overhop/jobs/overhop-store-init"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "i:2"
+    assert [method for method, path in api.log if "/jobs/" in path] == ["PATCH", "DELETE", "PATCH"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """overhop in a real cluster, as a user installs it: image, manifests, a store, requests between pods."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -59,12 +60,15 @@ def image_directory() -> Path:
                 digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
     base = Path(os.environ.get("OVERHOP_TEST_IMAGES", Path(tempfile.gettempdir()) / "overhop-test-images"))
     found = base / digest.hexdigest()[:16]
-    if not found.exists():
-        base.mkdir(parents=True, exist_ok=True)
-        for old in base.iterdir():
-            shutil.rmtree(old, ignore_errors=True)
-        script = ROOT / "deploy" / "container" / "rootfs.sh"
-        run(["bash", str(script), str(ROOT), sys.executable, str(found)], timeout_s=_IMAGE_TIMEOUT_S)
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may make one right now
+        if not found.exists():
+            for old in base.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old, ignore_errors=True)
+            script = ROOT / "deploy" / "container" / "rootfs.sh"
+            run(["bash", str(script), str(ROOT), sys.executable, str(found)], timeout_s=_IMAGE_TIMEOUT_S)
     return found
 
 

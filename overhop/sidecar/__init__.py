@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contexts moved to the front of the header by the proxy, and whether they are there."""

@@ -12,8 +12,8 @@ from overhop.text import printable, shortened
 
 WIDTH, HEIGHT = 860, 560
 _LEFT, _RIGHT = 70, 24
-_LEAST_BYTES, _MOST_BYTES = 32, 16384
-_TICKS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_LEAST_BYTES, _MOST_BYTES = 16, 16384
+_TICKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _MOST_COLUMNS = 100
 _INK, _PALE, _GRID, _LINE, _BAR, _MARK = "#1f2933", "#616e7c", "#e4e7eb", "#0b6e99", "#8fc1d9", "#c2410c"
 

@@ -77,10 +77,10 @@ def headlines(report: Report) -> list[str]:
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in report.kinds.items())
     if report.share is None:
         return [f"no request with a context was seen: {asked.source}"]
-    verdict = "enough" if report.is_enough else "too few"
+    wanted = percent_text(asked.threshold)
+    verdict = f"enough, {wanted} is wanted" if report.is_enough else f"too few, {wanted} is wanted"
     return [
-        f"{percent_text(report.share)} of contexts are found within {asked.window} bytes: {verdict}, "
-        f"at least {percent_text(asked.threshold)} shall be",
+        f"{percent_text(report.share)} of contexts are found within {asked.window} bytes: {verdict}",
         f"{asked.source}: {counted(report.with_context, 'request')} with a context ({kinds})",
     ]
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from overhop.sidecar.packets import Segment, Why
 
 METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH ")
+_LONGEST_METHOD = max(map(len, METHODS))
 MOST_HEAD_BYTES = 1 << 16
 MOST_WAITING = 64
 """Segments of one stream that wait for an earlier one; then that is taken for lost."""
@@ -91,7 +92,8 @@ class Streams:
     def __init__(self, take: Callable[[Head], None]) -> None:
         self._take = take
         self._streams: OrderedDict[_Key, _Stream] = OrderedDict()
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """Of heads that are not whole, and of segments that wait."""
 
     def add(self, segment: Segment) -> Why:
         """What the packet of a segment is."""
@@ -124,7 +126,7 @@ class Streams:
 
     def _make_room(self) -> None:
         """Forget what is the longest ago; segments that wait there are not looked at again."""
-        while len(self._streams) >= MOST_STREAMS or self._held_bytes > MOST_HELD_BYTES:
+        while len(self._streams) >= MOST_STREAMS or self.held_bytes > MOST_HELD_BYTES:
             key, stream = next(iter(self._streams.items()))
             stream.waiting.clear()
             self._forget(key, stream)
@@ -180,7 +182,7 @@ class Streams:
         del self._streams[key]
         if stream.head is not None:
             self._finish(stream, stream.head, Whole.INCOMPLETE)
-        self._held_bytes -= stream.held_bytes
+        self.held_bytes -= stream.held_bytes
         for segment in _in_order(stream.waiting, stream.next):
             self.add(segment)
 
@@ -226,7 +228,7 @@ class Streams:
         held_bytes = sum(len(each.data) for each in stream.waiting.values())
         if stream.head is not None:
             held_bytes += len(stream.head.data)
-        self._held_bytes += held_bytes - stream.held_bytes
+        self.held_bytes += held_bytes - stream.held_bytes
         stream.held_bytes = held_bytes
 
 
@@ -246,7 +248,8 @@ def _behind(stream: _Stream, segment: Segment, used: int, body: int | None) -> S
     if rest >= segment.length:
         stream.next = _sum(segment.seq, rest)
         return None
-    if body is not None and segment.data.startswith(METHODS, rest):
+    start = segment.data[rest : rest + _LONGEST_METHOD]
+    if body is not None and start and _begins_request(start):
         return _from(segment, rest)
     return None
 
@@ -260,13 +263,14 @@ def looks_like(segment: Segment) -> Why:
         return Why.HTTP2
     if data.startswith(b"HTTP/1."):
         return Why.RESPONSE
-    if len(data) < segment.length and _may_begin_request(data):
+    if len(data) < segment.length and _begins_request(data):
         return Why.CUT
     return Why.NO_REQUEST
 
 
-def _may_begin_request(data: bytes) -> bool:
-    return any(method.startswith(data) for method in METHODS)
+def _begins_request(data: bytes) -> bool:
+    """Whether a request begins there, or may: the bytes can end within the method."""
+    return data.startswith(METHODS) or any(method.startswith(data) for method in METHODS)
 
 
 def _body_bytes(head: bytes | bytearray) -> int | None:

@@ -84,7 +84,7 @@ def _tunnelled(name: str) -> Frame:
 
 
 def test_segment_of_every_envelope_agrees_with_the_model_at_every_cut() -> None:
-    """All of VLAN, VXLAN, Geneve, IPIP, GRE, extension headers, legal and not; what the model counts as well."""
+    """VLAN, VXLAN, Geneve, IPIP, GRE, extension headers, legal and not; also what the model counts."""
     tunnels = ModelTunnels.of(ProgramSpec())
     flow = Flow(ADDRESSES[0], ADDRESSES[1], 40000, 80, 1, 2)
     found = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search that answers for all windows, against literal offsets and against the model of the kernel program."""
+"""The search for all windows: literal offsets, and the model of the kernel program at every window."""
 
 import os
 from random import Random, SystemRandom

@@ -759,8 +759,11 @@ def sidecar_verify(
     interface: Annotated[
         str | None, typer.Option("--interface", metavar="NAME", help="Look at what passes this interface.")
     ] = None,
+    from_agent: Annotated[
+        bool, typer.Option("--agent", help="Look at what the agent that runs here records.")
+    ] = False,
     seconds: Annotated[
-        float, typer.Option(metavar="S", min=0.1, max=86_400, help="With --interface: for so long.")
+        float, typer.Option(metavar="S", min=0.1, max=86_400, help="With --interface, --agent: for so long.")
     ] = 10.0,
     requests: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Stop after so many requests with a context.")
@@ -788,7 +791,9 @@ def sidecar_verify(
     """
     from overhop.commands.sidecar_verify import VerifyOptions, do_verify
 
-    return do_verify(VerifyOptions(pcap, interface, seconds, requests, window, threshold, plan, svg, as_json))
+    return do_verify(
+        VerifyOptions(pcap, interface, from_agent, seconds, requests, window, threshold, plan, svg, as_json)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,10 @@ from overhop.text import counted
 
 if TYPE_CHECKING:
     from bpf.spec import ProgramSpec
-    from overhop.sidecar.live import Listener
+    from overhop.sidecar.packets import Tunnels
     from overhop.sidecar.pcap import Frame
     from overhop.sidecar.report import Report
-    from overhop.sidecar.tally import Tally
+    from overhop.sidecar.tally import Counts, Tally
 
 STANDARD_INPUT = "-"
 
@@ -29,6 +29,8 @@ class VerifyOptions:
     pcap: str | None
     """A file, or STANDARD_INPUT."""
     interface: str | None
+    agent: bool
+    """What the agent of this network namespace records."""
     seconds: float
     requests: int | None
     window: int
@@ -38,13 +40,22 @@ class VerifyOptions:
     as_json: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was counted, where, and what makes it partial."""
+
+    counts: "Counts"
+    source: str
+    notes: tuple[str, ...]
+
+
 def do_verify(options: VerifyOptions) -> int:
     """Look, count, show; 1 if fewer contexts than the threshold are found within the window.
 
     Raises UsageError, CommandError, PlanError.
     """
-    if (options.pcap is None) == (options.interface is None):
-        raise UsageError("give either --pcap FILE or --interface NAME: where packets come from")
+    if [options.pcap is not None, options.interface is not None, options.agent].count(True) != 1:
+        raise UsageError("give one of --pcap FILE, --interface NAME and --agent: where requests come from")
     report = verified(options)
     if options.svg is not None:
         _write_picture(options.svg, report)
@@ -60,21 +71,13 @@ def do_verify(options: VerifyOptions) -> int:
 
 
 def verified(options: VerifyOptions) -> "Report":
-    """The result of what passes, or of a capture."""
-    from overhop.sidecar.live import Listener
-    from overhop.sidecar.packets import Tunnels
+    """The result of what passes, of a capture, or of what an agent records."""
     from overhop.sidecar.report import Asked, report_of
-    from overhop.sidecar.tally import Tally
 
     names, spec = _plan(options.plan)
-    tunnels = Tunnels.of(spec)
-    tally = Tally(options.window, tunnels, spec.contexts)
-    if options.interface is not None:
-        source, notes = _listen(options, Listener(options.interface, tunnels), tally)
-    else:
-        source, notes = _read(options, options.pcap or STANDARD_INPUT, tally)
-    asked = Asked(source, options.window, options.threshold, tuple(notes))
-    return report_of(tally.end(), asked, lambda address: names.get(address, ""))
+    seen = _of_agent(options) if options.agent else _of_packets(options, spec)
+    asked = Asked(seen.source, options.window, options.threshold, seen.notes)
+    return report_of(seen.counts, asked, lambda address: names.get(address, ""))
 
 
 def _plan(file: Path | None) -> "tuple[dict[bytes, str], ProgramSpec]":
@@ -90,30 +93,69 @@ def _plan(file: Path | None) -> "tuple[dict[bytes, str], ProgramSpec]":
     return names_of(plan), plan.spec()
 
 
-def _read(options: VerifyOptions, name: str, tally: "Tally") -> tuple[str, list[str]]:
+def _of_packets(options: VerifyOptions, spec: "ProgramSpec") -> _Seen:
+    from overhop.sidecar.packets import Tunnels
+    from overhop.sidecar.tally import Tally
+
+    tunnels = Tunnels.of(spec)
+    tally = Tally(options.window, tunnels, spec.contexts)
+    if options.interface is not None:
+        return _listen(options, options.interface, tunnels, tally)
+    return _read(options, options.pcap or STANDARD_INPUT, tally)
+
+
+def _read(options: VerifyOptions, name: str, tally: "Tally") -> _Seen:
     """All of a capture."""
     from overhop.sidecar.pcap import CaptureFile
 
     shown = "standard input" if name == STANDARD_INPUT else name
     with _opened(name) as file, output.patience(f"reading {shown}"):
         capture = CaptureFile(file, shown)
-        is_interrupted = _take(capture.frames(), tally, options.requests)
-    notes = [f"{shown} {capture.damage}: what comes before that was counted"] if capture.damage else []
-    return shown, notes + _interrupted(is_interrupted=is_interrupted)
+        notes = _take(capture.frames(), tally, options.requests)
+    if capture.damage:
+        notes.append(f"{shown} {capture.damage}: what comes before that was counted")
+    return _Seen(tally.end(), shown, tuple(notes))
 
 
-def _listen(options: VerifyOptions, listener: "Listener", tally: "Tally") -> tuple[str, list[str]]:
+def _listen(options: VerifyOptions, interface: str, tunnels: "Tunnels", tally: "Tally") -> _Seen:
     """What passes an interface for a while."""
-    interface = listener.interface
+    from overhop.sidecar.live import Listener
+
+    listener = Listener(interface, tunnels)
+    with output.patience(f"listening on {interface} for {_as_long_as(options)}"):
+        notes = _take(listener.frames(options.seconds), tally, options.requests)
+    if listener.trouble:
+        notes.append(listener.trouble)
+    return _Seen(tally.end(), f"interface {interface}, by a packet socket", tuple(notes))
+
+
+def _of_agent(options: VerifyOptions) -> _Seen:
+    """What the agent records for a while."""
+    from overhop.sidecar.recorded import Recording, counts_of
+
+    recording = Recording.of_the_running_agent(options.window)
+    with output.patience(f"the agent records for {_as_long_as(options)}"):
+        records = recording.take(options.seconds, options.requests)
+    counts = counts_of(records, options.window, recording.window)
+    notes = [
+        "windows are of headers in the usual form: records have where a context begins, not where it ends"
+    ]
+    if counts.split:
+        notes.append(
+            f"{counted(counts.split, 'request')} without a context in the {recording.window} bytes that the "
+            "agent searches: not found by any window"
+        )
+    source = f"the agent's records, which searches {recording.window} bytes"
+    return _Seen(counts, source, (*notes, *recording.notes))
+
+
+def _as_long_as(options: VerifyOptions) -> str:
     most = f" or {counted(options.requests, 'request')}" if options.requests else ""
-    with output.patience(f"listening on {interface} for {options.seconds:g} s{most}"):
-        is_interrupted = _take(listener.frames(options.seconds), tally, options.requests)
-    notes = [listener.trouble] if listener.trouble else []
-    return f"interface {interface}, by a packet socket", notes + _interrupted(is_interrupted=is_interrupted)
+    return f"{options.seconds:g} s{most}"
 
 
-def _take(frames: "Generator[Frame, None, None]", tally: "Tally", most_requests: int | None) -> bool:
-    """Count packets until there are no more, or enough requests; whether Ctrl-C ended it before."""
+def _take(frames: "Generator[Frame, None, None]", tally: "Tally", most_requests: int | None) -> list[str]:
+    """Count packets until there are no more, or enough requests, or Ctrl-C; what there is to note of that."""
     try:
         with closing(frames):
             for frame in frames:
@@ -121,12 +163,8 @@ def _take(frames: "Generator[Frame, None, None]", tally: "Tally", most_requests:
                 if most_requests is not None and tally.counts.with_context >= most_requests:
                     break
     except KeyboardInterrupt:
-        return True
-    return False
-
-
-def _interrupted(*, is_interrupted: bool) -> list[str]:
-    return ["interrupted: what came before was counted"] if is_interrupted else []
+        return ["interrupted: what came before was counted"]
+    return []
 
 
 @contextmanager

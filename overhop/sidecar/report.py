@@ -37,9 +37,10 @@ class SenderShare:
     """With a context."""
     relocated: int
     found: int
-    offset_min: int
-    offset_median: int
-    offset_max: int
+    offset_min: int | None
+    """None: by the agent's records, which have none of its contexts."""
+    offset_median: int | None
+    offset_max: int | None
     before: tuple[str, ...]
     """Headers that stand before the context, most often first."""
 
@@ -146,18 +147,18 @@ def _sender(address: bytes, sender: Sender, names: Names) -> SenderShare:
         requests=sender.requests,
         relocated=sender.relocated,
         found=sender.found,
-        offset_min=min(sender.offsets),
+        offset_min=min(sender.offsets, default=None),
         offset_median=median_of(sender.offsets),
-        offset_max=max(sender.offsets),
+        offset_max=max(sender.offsets, default=None),
         before=tuple(name for name, _ in sender.before.most_common(MOST_BEFORE)),
     )
 
 
-def median_of(values: Counter[int]) -> int:
-    """The lower median of values and how often each occurs; at least one does."""
+def median_of(values: Counter[int]) -> int | None:
+    """The lower median of values and how often each occurs; None: there are none."""
     half, reached = ceil(values.total() / 2), 0
     for value, count in sorted(values.items()):
         reached += count
         if reached >= half:
             return value
-    raise ValueError("no values")
+    return None

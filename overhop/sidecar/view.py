@@ -91,7 +91,7 @@ def smallest_line(report: Report) -> str:
         f"{percent} %: {window if window is not None else 'none up to 8192'}"
         for percent, window in report.smallest.items()
     ]
-    split = f"; {counted(report.split, 'context')} behind the first packet" if report.split else ""
+    split = f"; {report.split:,} found by no window" if report.split else ""
     return f"smallest window for {', '.join(texts)}{split}"
 
 
@@ -100,7 +100,8 @@ def rest_lines(report: Report) -> Iterator[str]:
     requests = _named(report.requests, REQUESTS_TEXTS)
     if requests:
         yield f"other requests: {requests}"
-    yield f"packets: {_named(report.packets, PACKETS_TEXTS) or 'none'}"
+    if packets := _named(report.packets, PACKETS_TEXTS):
+        yield f"packets: {packets}"
 
 
 def _named(counts: Mapping[str, int], texts: Mapping[str, str]) -> str:
@@ -126,7 +127,7 @@ def _offsets(report: Report) -> "Table":
     """A bar for each bin of offsets."""
     table = output.plain_table(("offset", "requests", "share", ""))
     bins = binned(report.offsets)
-    most = max(count for _, count in bins)
+    most = max((count for _, count in bins), default=1)
     for begin, count in bins:
         share = percent_text(count / report.with_context)
         table.add_row(bin_text(begin), f"{count:,}", share, bar(count / most))
@@ -173,6 +174,8 @@ def _senders(senders: Sequence[SenderShare]) -> "Iterator[Table | Text]":
 
 def offset_text(sender: SenderShare) -> str:
     """`396`, or the least, the median and the largest."""
+    if sender.offset_min is None:
+        return "-"
     if sender.offset_min == sender.offset_max:
         return str(sender.offset_min)
     return f"{sender.offset_min}, {sender.offset_median}, {sender.offset_max}"

@@ -18,9 +18,13 @@ from agent.hooks.attach import attach
 from agent.loading.loader import load
 from agent.network.links import link_by_name
 from agent.reading.ring import RingReader
+from agent.sockets.record import record_client
+from agent.sockets.unix_socket import path_of
 from bpf.record import Point
 from bpf.spec import ProgramSpec
 from overhop.lab import Host, Lab, Netns, Node, Pod
+from tests.accept.tracer import Tracer
+from tests.accept.verdict import until
 from tests.require import require_commands
 
 ROOT = Path(__file__).parents[2]
@@ -174,6 +178,44 @@ def test_verify_offsets_are_those_of_the_kernels_records(scene: Scene, tmp_path:
     offsets = [offset for offset, count in made["offsets"] for _ in range(count)]
     assert [offset for offset in offsets if offset < 4096] == kernels
     assert len(kernels) == WITH_CONTEXT - 10
+
+
+def test_verify_by_an_agents_records_finds_what_a_capture_has(scene: Scene, tmp_path: Path) -> None:
+    """Without a packet socket: offsets of the agent's own hops; beyond its window nothing is found."""
+    file = tmp_path / "a.pcap"
+    tracer = Tracer(scene.node, tmp_path)
+    tracer.start()
+    with tracer, captured(scene.node, scene.server.vport, file):
+        command = verify_command("--agent", "--requests", WITH_CONTEXT + 10, "--seconds", 60, "--json")
+        with scene.node.netns.entered():
+            recording = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        with recording:
+            until(lambda: record_client(record_socket(scene.node), "STATUS")["recording"], bool, 20)
+            scene.send_all()
+            said, _ = recording.communicate(timeout=30)
+        too_large = verify(scene.node.netns, "--agent", "--window", 4097)
+    made, exact = result(said.decode()), result(verify(scene.node.netns, "--pcap", file, "--json").stdout)
+    assert made["source"] == "the agent's records, which searches 4096 bytes"
+    assert (made["with_context"], made["split"], made["requests"]["no_context"]) == (WITH_CONTEXT, 10, 10)
+    assert made["offsets"] == [each for each in exact["offsets"] if each[0] < 4096]
+    found, expected = ({each["window"]: each["found"] for each in one["windows"]} for one in (made, exact))
+    assert {window: found[window] for window in (128, 200, 4096)} == {
+        window: expected[window] for window in (128, 200, 4096)
+    }
+    assert "10 requests without a context in the 4096 bytes" in made["notes"][1]
+    assert recording.returncode == 1
+    assert (too_large.returncode, too_large.stdout) == (2, "")
+    assert too_large.stderr.startswith("overhop: --window 4097: the agent searches 4096 bytes only")
+
+
+def test_verify_by_records_without_an_agent_says_so(scene: Scene) -> None:
+    done = verify(scene.node.netns, "--agent")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no agent runs in this network namespace" in done.stderr
+
+
+def record_socket(node: Node) -> Path:
+    return path_of("record", node.netns.inode())
 
 
 def test_verify_live_counts_what_it_does_not_look_at_and_ends_in_time(scene: Scene) -> None:

@@ -59,6 +59,7 @@ def test_verify_capture_without_contexts_is_code_1(
     [
         (),
         ("--pcap", "a", "--interface", "b"),
+        ("--pcap", "a", "--agent"),
         ("--pcap", "a", "--window", 63),
         ("--pcap", "a", "--window", 8193),
         ("--pcap", "a", "--threshold", 1.1),

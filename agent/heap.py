@@ -3,8 +3,8 @@
 
 Left alone, malloc raises its limit for separate mappings to the largest block that was ever freed (32 MB at
 most, man 3 mallopt). The arrays of one busy moment then come from the heap and stay there for ever: an agent
-of 70 MB grew to 88 MB after its first minute of traffic. And numpy asks for huge pages for large arrays, which
-count in full once one byte of them was touched.
+of 70 MB grew to 88 MB in its first minute of traffic. And numpy asks for huge pages for large arrays, which
+count in full once one byte was touched.
 """
 
 import ctypes

@@ -45,6 +45,8 @@ class Reply:
     status: int
     etag: str
     body: bytes
+    date: str = ""
+    """As the controller's header has it."""
 
 
 class ControllerClient:
@@ -117,7 +119,8 @@ class ControllerClient:
                 self.close()
         if response.status >= 400:
             raise ControllerError(response.status, f"{response.status}: {_detail(data)}")
-        return Reply(response.status, response.headers.get("ETag", ""), data)
+        headers_of = response.headers
+        return Reply(response.status, headers_of.get("ETag", ""), data, headers_of.get("Date", ""))
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:

@@ -41,7 +41,7 @@ def fake_controller(answer: Callable[[Asked], Said]) -> Iterator[ControllerAddre
         def _any(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             said = answer(Asked(self.command, self.path, dict(self.headers), self.rfile.read(length)))
-            self.send_response(said.status)
+            self.send_response_only(said.status)
             for name, value in said.headers.items():
                 self.send_header(name, value)
             if said.status != 304:

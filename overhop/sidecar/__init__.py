@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contexts moved to the front of the header by the proxy, and whether they are there."""
+"""Trace context at the head of the header: what a proxy is told, and whether it does it (docs/sidecar.md)."""

@@ -56,6 +56,8 @@ def do_verify(options: VerifyOptions) -> int:
     """
     if [options.pcap is not None, options.interface is not None, options.agent].count(True) != 1:
         raise UsageError("give one of --pcap FILE, --interface NAME and --agent: where requests come from")
+    if options.svg is not None and not options.svg.parent.is_dir():
+        raise UsageError(f"--svg {options.svg}: there is no directory {options.svg.parent}")
     report = verified(options)
     if options.svg is not None:
         _write_picture(options.svg, report)
@@ -101,7 +103,7 @@ def _of_packets(options: VerifyOptions, spec: "ProgramSpec") -> _Seen:
     tally = Tally(options.window, tunnels, spec.contexts)
     if options.interface is not None:
         return _listen(options, options.interface, tunnels, tally)
-    return _read(options, options.pcap or STANDARD_INPUT, tally)
+    return _read(options, options.pcap or "", tally)
 
 
 def _read(options: VerifyOptions, name: str, tally: "Tally") -> _Seen:
@@ -111,7 +113,10 @@ def _read(options: VerifyOptions, name: str, tally: "Tally") -> _Seen:
     shown = "standard input" if name == STANDARD_INPUT else name
     with _opened(name) as file, output.patience(f"reading {shown}"):
         capture = CaptureFile(file, shown)
-        notes = _take(capture.frames(), tally, options.requests)
+        try:
+            notes = _take(capture.frames(), tally, options.requests)
+        except OSError as error:
+            raise _unreadable(name, error) from None
     if capture.damage:
         notes.append(f"{shown} {capture.damage}: what comes before that was counted")
     return _Seen(tally.end(), shown, tuple(notes))
@@ -170,14 +175,20 @@ def _take(frames: "Generator[Frame, None, None]", tally: "Tally", most_requests:
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise UsageError("--pcap -: standard input is closed")
         yield sys.stdin.buffer
         return
     try:
         file = Path(name).open("rb")  # noqa: SIM115  below
     except OSError as error:
-        raise UsageError(f"--pcap {name}: {error.strerror}") from None
+        raise _unreadable(name, error) from None
     with file:
         yield file
+
+
+def _unreadable(name: str, error: OSError) -> UsageError:
+    return UsageError(f"--pcap {name}: {error.strerror}")
 
 
 def _write_picture(file: Path, report: "Report") -> None:

@@ -30,8 +30,11 @@ class _Step(NamedTuple):
     label: str = ""
 
 
-def program(tunnels: Tunnels) -> bytes:
-    """Instructions (struct sock_filter) for packets that begin with the network header."""
+def program(tunnels: Tunnels, network: int) -> bytes:
+    """Instructions (struct sock_filter) for packets whose network header is at that offset.
+
+    Behind a VLAN tag it is not: such packets are all taken.
+    """
     ports = (*tunnels.vxlan, *tunnels.geneve)
     steps = [
         _Step(_LD_HALF, _PROTOCOL),
@@ -39,30 +42,30 @@ def program(tunnels: Tunnels) -> bytes:
         _Step(_IF_EQUAL, 0x86DD, true="ipv6"),
         _Step(_IF_EQUAL, 0x8100, true="take"),
         _Step(_IF_EQUAL, 0x88A8, true="take", false="leave"),
-        _Step(_LD_BYTE, 9, label="ipv4"),
+        _Step(_LD_BYTE, network + 9, label="ipv4"),
         *(_Step(_IF_EQUAL, number, true="take") for number in _TUNNELS),
         _Step(_IF_EQUAL, 6, true="tcp"),
         _Step(_IF_EQUAL, 17, false="leave"),
-        _Step(_LDX_HEADER, 0),
-        _Step(_LD_HALF_X, 2),
+        _Step(_LDX_HEADER, network),
+        _Step(_LD_HALF_X, network + 2),
         *(_Step(_IF_EQUAL, port, true="take") for port in ports),
         _Step(_RETURN, 0),
         # IPv4 and TCP: take it if its length is more than both headers; 0 stands for a length beyond 64 KiB.
-        _Step(_LD_HALF, 2, label="tcp"),
+        _Step(_LD_HALF, network + 2, label="tcp"),
         _Step(_IF_EQUAL, 0, true="take"),
         _Step(_STORE, 0),
-        _Step(_LDX_HEADER, 0),
-        _Step(_LD_BYTE_X, 12),
+        _Step(_LDX_HEADER, network),
+        _Step(_LD_BYTE_X, network + 12),
         _Step(_RIGHT, 2),
         _Step(_AND, 0x3C),
         _Step(_ADD_X),
         _Step(_TO_X),
         _Step(_LD_MEMORY, 0),
         _Step(_IF_GREATER_X, true="take", false="leave"),
-        _Step(_LD_BYTE, 6, label="ipv6"),
+        _Step(_LD_BYTE, network + 6, label="ipv6"),
         *(_Step(_IF_EQUAL, number, true="take") for number in (6, *_TUNNELS, *_EXTENSIONS)),
         _Step(_IF_EQUAL, 17, false="leave"),
-        _Step(_LD_HALF, 42),
+        _Step(_LD_HALF, network + 42),
         *(_Step(_IF_EQUAL, port, true="take") for port in ports),
         _Step(_RETURN, 0, label="leave"),
         _Step(_RETURN, _ALL, label="take"),

@@ -5,7 +5,7 @@ Neither libpcap nor tcpdump. The socket takes copies; packets are neither change
 """
 
 import ctypes
-import errno
+import fcntl
 import socket
 import time
 from collections.abc import Generator
@@ -21,8 +21,13 @@ BUFFER_BYTES = 8 << 20
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _ETH_P_ALL = 3
-_IP = (0x0800, 0x86DD)
-_LINK_RAW, _LINK_SLL = 101, 113
+_SIOCGIFHWADDR = 0x8927
+_ETHERNET_TYPES = (1, 772)
+"""ARPHRD_ETHER, ARPHRD_LOOPBACK."""
+_ETHERNET_BYTES = 14
+_HARDWARE = Struct("16sH22x")
+"""struct ifreq (netdevice(7)) with an address."""
+_LINK_ETHERNET, _LINK_RAW = 1, 101
 _LARGEST = (1 << 16) + 512
 _LOOK_AROUND_S = 0.25
 """How often the clock is looked at where nothing passes."""
@@ -44,19 +49,22 @@ class Listener:
     """Why it ended before its time."""
 
     def frames(self, seconds: float) -> Generator[Frame, None, None]:
-        """Packets that may be TCP with payload, for so long. Raises CommandError, UsageError at the first."""
-        deadline_s = time.monotonic() + seconds
+        """Packets that may be TCP with payload, from now on. Raises CommandError, UsageError."""
+        return self._taken(self._open(), time.monotonic() + seconds)
+
+    def _taken(self, opened: socket.socket, deadline_s: float) -> Generator[Frame, None, None]:
+        link = _LINK_ETHERNET if opened.type == socket.SOCK_RAW else _LINK_RAW
         buffer = bytearray(_LARGEST)
         view = memoryview(buffer)
-        with self._open() as sock:
+        with opened as sock:
             try:
                 while (left_s := deadline_s - time.monotonic()) > 0:
                     sock.settimeout(min(left_s, _LOOK_AROUND_S))
                     try:
-                        length, address = sock.recvfrom_into(buffer, _LARGEST, socket.MSG_TRUNC)
+                        length = sock.recv_into(buffer, _LARGEST, socket.MSG_TRUNC)
                     except TimeoutError:
                         continue
-                    yield _frame(view[: min(length, _LARGEST)], length, address[1])
+                    yield Frame(link, bytes(view[: min(length, _LARGEST)]), length)
             except OSError as error:
                 self.trouble = f"interface {self.interface}: {error.strerror}"
             finally:
@@ -70,7 +78,12 @@ class Listener:
 
     def _open(self) -> socket.socket:
         try:
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)  # protocol 0: nothing comes yet
+            is_ethernet = self._hardware_type() in _ETHERNET_TYPES
+        except OSError as error:  # it went away meanwhile
+            raise CommandError(f"interface {self.interface}: {error.strerror}") from None
+        try:
+            # Protocol 0: nothing comes before there is a filter. What has no Ethernet header begins with IP.
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW if is_ethernet else socket.SOCK_DGRAM, 0)
         except PermissionError:
             raise CommandError(
                 f"interface {self.interface}: a packet socket needs CAP_NET_RAW: run it as root, or take a "
@@ -78,14 +91,27 @@ class Listener:
                 "with --pcap FILE"
             ) from None
         try:
-            self._prepare(sock)
-        except BaseException:
+            self._prepare(sock, _ETHERNET_BYTES if is_ethernet else 0)
+        except OSError as error:
             sock.close()
-            raise
+            raise CommandError(f"interface {self.interface}: {error.strerror}") from None
         return sock
 
-    def _prepare(self, sock: socket.socket) -> None:
-        instructions = program(self.tunnels)
+    def _hardware_type(self) -> int:
+        """ARPHRD_ of linux/if_arp.h. Raises UsageError if there is no such interface."""
+        names = {name for _, name in socket.if_nameindex()}
+        if self.interface not in names:
+            raise UsageError(
+                f"interface {self.interface}: none of this name in this network namespace: it has "
+                + ", ".join(sorted(names))
+            )
+        request = _HARDWARE.pack(self.interface.encode(), 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            _, found = _HARDWARE.unpack(fcntl.ioctl(asked, _SIOCGIFHWADDR, request))
+        return int(found)
+
+    def _prepare(self, sock: socket.socket, network: int) -> None:
+        instructions = program(self.tunnels, network)
         held = ctypes.create_string_buffer(instructions, len(instructions))
         attached = _Program(len(instructions) // 8, ctypes.addressof(held))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(attached))
@@ -93,20 +119,4 @@ class Listener:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
         except PermissionError:  # CAP_NET_ADMIN; without it the system's bound applies
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-        try:
-            sock.bind((self.interface, _ETH_P_ALL))
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise CommandError(f"interface {self.interface}: {error.strerror}") from None
-            there = ", ".join(sorted(name for _, name in socket.if_nameindex()))
-            raise UsageError(
-                f"interface {self.interface}: none of this name in this network namespace: it has {there}"
-            ) from None
-
-
-def _frame(data: memoryview, length: int, ethertype: int) -> Frame:
-    """What a cooked packet socket gives: the network header first, and what it is beside it."""
-    if ethertype in _IP:
-        return Frame(_LINK_RAW, bytes(data), length)
-    header = bytes(14) + ethertype.to_bytes(2, "big")
-    return Frame(_LINK_SLL, header + data, length + len(header))
+        sock.bind((self.interface, _ETH_P_ALL))

@@ -67,6 +67,9 @@ def test_verify_capture_without_contexts_is_code_1(
         ("--pcap", "/nowhere/a.pcap"),
         ("--pcap", __file__),
         ("--pcap", "/"),
+        ("--pcap", ""),
+        ("--pcap", "/proc/self/mem"),
+        ("--interface", ""),
         ("--pcap", "a", "--plan", "/nowhere/plan.yaml"),
     ],
 )
@@ -110,12 +113,22 @@ def test_verify_standard_input_is_read(
     assert "standard input: 4 requests with a context" in capsys.readouterr().out
 
 
+def test_verify_closed_standard_input_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert verify("--pcap", "-") == 2
+    assert capsys.readouterr().err == "overhop: --pcap -: standard input is closed\n"
+
+
 def test_verify_svg_is_written(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "a.svg"
     assert verify("--pcap", capture, "--svg", picture) == 1
     assert picture.read_text().startswith("<svg ")
     assert verify("--pcap", capture, "--svg", tmp_path / "no" / "a.svg") == 2
-    assert "No such file or directory" in capsys.readouterr().err
+    assert f"there is no directory {tmp_path}/no" in capsys.readouterr().err
+    assert verify("--pcap", capture, "--svg", tmp_path) == 2
+    assert "Is a directory" in capsys.readouterr().err
 
 
 def test_verify_damaged_capture_says_so_and_counts_what_comes_before(

@@ -5,30 +5,24 @@ A request begins where the tracer sees one begin: at the start of a packet's pay
 another request in the same packet is told apart: the tracer does not see it.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from overhop.sidecar.http1 import LONGEST_METHOD, METHODS, begins_request, body_bytes, looks_like
 from overhop.sidecar.packets import Segment, Why
 
-METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH ")
-_LONGEST_METHOD = max(map(len, METHODS))
 MOST_HEAD_BYTES = 1 << 16
 MOST_WAITING = 64
 """Segments of one stream that wait for an earlier one; then that is taken for lost."""
 MOST_STREAMS = 1 << 14
 MOST_HELD_BYTES = 1 << 25
 """Of streams, and of heads that are not whole: beyond that the longest ago is forgotten."""
-_LONGEST_BODY = 1 << 30
-"""Sequence numbers do not tell beyond that (RFC 9293 §3.4 compares within 2^31)."""
 _FARTHEST_BACK = 1 << 24
 """Farther behind what was seen there is no repetition but a new connection of the same ports."""
 _END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,10})[ \t]*\r\n", re.IGNORECASE)
-_CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _Key = tuple[bytes, bytes, int, int]
 """Addresses and ports."""
 
@@ -207,7 +201,7 @@ class Streams:
         if end >= 4:
             del head.data[end:]
             self._finish(stream, head, Whole.WHOLE)
-            return _behind(stream, segment, end - old, _body_bytes(head.data))
+            return _behind(stream, segment, end - old, body_bytes(head.data))
         if len(segment.data) < segment.length:
             self._finish(stream, head, Whole.CUT)
         elif len(head.data) > MOST_HEAD_BYTES:
@@ -248,39 +242,10 @@ def _behind(stream: _Stream, segment: Segment, used: int, body: int | None) -> S
     if rest >= segment.length:
         stream.next = _sum(segment.seq, rest)
         return None
-    start = segment.data[rest : rest + _LONGEST_METHOD]
-    if body is not None and start and _begins_request(start):
+    start = segment.data[rest : rest + LONGEST_METHOD]
+    if body is not None and start and begins_request(start):
         return _from(segment, rest)
     return None
-
-
-def looks_like(segment: Segment) -> Why:
-    """What a payload is that begins no request (docs/datapath.md §2, and answers)."""
-    data = segment.data
-    if len(data) >= 3 and 0x14 <= data[0] <= 0x17 and data[1] == 3 and data[2] <= 4:
-        return Why.TLS
-    if data.startswith(b"PRI * HT"):
-        return Why.HTTP2
-    if data.startswith(b"HTTP/1."):
-        return Why.RESPONSE
-    if len(data) < segment.length and _begins_request(data):
-        return Why.CUT
-    return Why.NO_REQUEST
-
-
-def _begins_request(data: bytes) -> bool:
-    """Whether a request begins there, or may: the bytes can end within the method."""
-    return data.startswith(METHODS) or any(method.startswith(data) for method in METHODS)
-
-
-def _body_bytes(head: bytes | bytearray) -> int | None:
-    """Length of the body; None: not known, it ends where a packet begins with a request."""
-    if _CODED.search(head):
-        return None
-    if not (found := _LENGTH.search(head)):
-        return 0
-    length = int(found.group(1))
-    return length if length < _LONGEST_BODY else None
 
 
 def _from(segment: Segment, skipped: int) -> Segment:

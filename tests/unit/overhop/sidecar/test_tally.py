@@ -15,6 +15,7 @@ from overhop.sidecar.tally import OTHERS, Counts, Outcome, Tally
 from tests.oracle.context import names_of
 from tests.oracle.context import search as model_search
 from tests.oracle.expect import Model, Step, Vports
+from tests.oracle.generate import Generator
 from tests.oracle.requests import METHODS, Requests
 from tests.unit.overhop.sidecar.captures import (
     AGENT,
@@ -167,6 +168,20 @@ def test_tally_share_of_a_capture_is_that_of_the_tracers_records() -> None:
         assert len(model.records) == len(pads)
     assert found == {150: 2, 200: 3, 1024: 7}
     assert {window: counts.found(window) for window in found} == found
+
+
+def test_tally_of_any_packets_counts_each_once_at_every_cut() -> None:
+    """All that the fuzz of the kernel program makes: tunnels, damage, repetitions, misleading payload."""
+    print(f"seed {SEED}: set OVERHOP_FUZZ_SEED={SEED} to repeat")
+    generator = Generator(SEED, ProgramSpec(), 2000)
+    rng = Random(SEED)
+    for number in range(12):
+        packets = [step.packet for step in generator.batch(number, 256)]
+        counts = counts_of(pcap(*packets, snap_length=rng.choice((40, 96, 128, 300, 1 << 16))))
+        assert counts.packets.total() == len(packets)
+        found = counts.windows.total() + counts.split
+        assert found == counts.with_context == counts.offsets.total() == counts.kinds.total()
+        assert found == sum(sender.requests for sender in counts.senders.values())
 
 
 def test_counts_found_of_a_window_by_chance_is_only_there() -> None:

@@ -30,7 +30,7 @@ class _Panel:
         return self.bottom - share * (self.bottom - self.top)
 
 
-_FOUND = _Panel(96, 330)
+_FOUND = _Panel(104, 330)
 _PLACES = _Panel(384, 510)
 
 

@@ -76,6 +76,8 @@ class _Stream:
     body: int = 0
     """Sequence number where the body of the last request begins, or its head goes on."""
     head: _Growing | None = None
+    gap: tuple[int, int] = (0, 0)
+    """Sequence numbers from and to which nothing came: before the first request, or between two."""
     waiting: dict[int, Segment] = field(default_factory=dict)
     held_bytes: int = 0
 
@@ -103,7 +105,9 @@ class Streams:
         if stream is None:
             return self._first(key, segment)
         self._streams.move_to_end(key)
-        return self._next(key, stream, segment)
+        why = self._next(key, stream, segment)
+        self._make_room(0)
+        return why
 
     def end(self) -> None:
         """No more segments come: what is not whole stays so."""
@@ -113,14 +117,15 @@ class Streams:
     def _first(self, key: _Key, segment: Segment) -> Why:
         if not segment.data.startswith(METHODS):
             return looks_like(segment)
-        self._make_room()
+        self._make_room(1)
         stream = self._streams[key] = _Stream(segment.seq)
+        stream.gap = _sum(segment.seq, -_FARTHEST_BACK), segment.seq
         self._begin(stream, segment, is_seen=True)
         return Why.REQUEST
 
-    def _make_room(self) -> None:
+    def _make_room(self, more: int) -> None:
         """Forget what is the longest ago; segments that wait there are not looked at again."""
-        while len(self._streams) >= MOST_STREAMS or self.held_bytes > MOST_HELD_BYTES:
+        while len(self._streams) + more > MOST_STREAMS or self.held_bytes > MOST_HELD_BYTES:
             key, stream = next(iter(self._streams.items()))
             stream.waiting.clear()
             self._forget(key, stream)
@@ -133,15 +138,38 @@ class Streams:
         is_trimmed = ahead < 0
         if is_trimmed:
             if -ahead >= segment.length:
-                return Why.REPEATED if _difference(segment.seq, stream.body) < 0 else Why.BODY
+                return self._past(stream, segment)
             segment, ahead = _from(segment, -ahead), 0
         if stream.head is None:
+            if ahead:
+                stream.gap = stream.next, segment.seq
             return self._between(stream, segment, is_trimmed=is_trimmed)
         if ahead:
             self._wait(key, stream, segment)
         else:
             self._feed(stream, segment)
             self._drain(key, stream)
+        return Why.REQUEST
+
+    def _past(self, stream: _Stream, segment: Segment) -> Why:
+        """Behind of what is known: seen before, of a body, or too late for its place."""
+        begin, end = stream.gap
+        before = _difference(segment.seq, begin)
+        behind = _difference(end, _sum(segment.seq, segment.length))
+        if before >= 0 and behind >= 0:
+            # The larger part stays missing; that there are two is rare, and then one request is not counted.
+            stream.gap = (begin, segment.seq) if before > behind else (_sum(end, -behind), end)
+            return self._late(segment)
+        return Why.REPEATED if _difference(segment.seq, stream.body) < 0 else Why.BODY
+
+    def _late(self, segment: Segment) -> Why:
+        """A packet that was overtaken by a later request: a request of its own, if it is one."""
+        if not segment.data.startswith(METHODS):
+            return looks_like(segment)
+        alone = _Stream(segment.seq)
+        self._begin(alone, segment, is_seen=True)
+        if alone.head is not None:
+            self._finish(alone, alone.head, Whole.INCOMPLETE)
         return Why.REQUEST
 
     def _between(self, stream: _Stream, segment: Segment, *, is_trimmed: bool) -> Why:

@@ -258,7 +258,7 @@ def test_verify_live_without_rights_says_which_and_what_to_do_instead(scene: Sce
         )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
-        f"overhop: interface {scene.server.vport}: a packet socket needs CAP_NET_RAW: run it as root, or "
+        f"overhop: interface {scene.server.vport}: a packet socket needs CAP_NET_RAW: run it as root, "
     )
     assert f"tcpdump -i {scene.server.vport}" in done.stderr
 

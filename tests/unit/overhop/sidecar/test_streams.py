@@ -236,6 +236,27 @@ def test_add_any_order_with_repetitions_gives_each_head_once(data: st.DataObject
     assert all(head.data.startswith((b"GET", b"PUT", b"POST")) for head in found)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=4))
+def test_add_requests_that_overtake_each_other_are_counted_once_each(
+    order: list[int], repeated: list[int]
+) -> None:
+    """Whole requests in any order; each packet that is repeated came before."""
+    found, _ = heads(*(segment(1000 + 27 * at, GET) for at in order))
+    seqs = [head.seq for head in found]
+    assert len(seqs) == len(set(seqs))
+    again, _ = heads(*(segment(1000 + 27 * at, GET) for at in (*range(6), *repeated)))
+    assert len(again) == 6
+
+
+def test_add_request_that_was_overtaken_is_counted() -> None:
+    assert [head.seq for head in heads(segment(127, GET), segment(100, GET))[0]] == [127, 100]
+    parts = [segment(100, GET), segment(154, GET), segment(127, GET), segment(127, GET), segment(100, GET)]
+    found, whys = heads(*parts)
+    assert [head.seq for head in found] == [100, 154, 127]
+    assert whys[3:] == [Why.REPEATED, Why.REPEATED]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(

@@ -157,7 +157,7 @@ def test_svg_is_one_document_with_curve_mark_and_bars() -> None:
     root = ElementTree.fromstring(svg(report()))
     name = "{http://www.w3.org/2000/svg}"
     (path,) = root.iter(f"{name}path")
-    assert path.attrib["d"] == f"M{x_of(16)} 330.0H{x_of(105)}V154.5H{x_of(430)}V96.0H{x_of(16384)}"
+    assert path.attrib["d"] == f"M{x_of(16)} 330.0H{x_of(105)}V160.5H{x_of(430)}V104.0H{x_of(16384)}"
     texts = [each.text for each in root.iter(f"{name}text")]
     assert "window 200: 75 %" in texts
     assert len(list(root.iter(f"{name}rect"))) == 1 + 7

@@ -16,6 +16,7 @@ MAX_ANSWER_BYTES: Final = 8 << 20
 TIMEOUT_S: Final = 5.0
 _MAX_TOKEN_BYTES: Final = 16 << 10
 _SHOWN: Final = 300
+_NOT_THIS_ONE: Final = 503
 
 
 class ControllerError(Exception):
@@ -113,7 +114,9 @@ class ControllerClient:
             data = response.read(MAX_ANSWER_BYTES + 1)
             if len(data) > MAX_ANSWER_BYTES:
                 raise ControllerError(0, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-            self._is_used = is_done = not response.will_close
+            # Behind a service another controller may lead; this connection leads to the same one for ever.
+            is_done = not response.will_close and response.status != _NOT_THIS_ONE
+            self._is_used = is_done
         finally:
             if not is_done:
                 self.close()

@@ -244,4 +244,14 @@ pkill -x kube-proxy"""
         self._await_rollout(what)
 
     def _await_rollout(self, what: str) -> None:
-        self._cluster.kubectl("-n", NAMESPACE, "rollout", "status", what, "--timeout=120s")
+        """Not by `kubectl rollout status`: the controller that does not lead is never ready."""
+        until(f"{what} is rolled out", lambda: self._is_rolled_out(what), 120)
+
+    def _is_rolled_out(self, what: str) -> bool:
+        found = self._cluster.get("-n", NAMESPACE, what)
+        status, wanted = found["status"], found["spec"].get("replicas", len(self._cluster.nodes))
+        if status.get("observedGeneration") != found["metadata"]["generation"]:
+            return False
+        if what.startswith("deployment"):
+            return status.get("updatedReplicas") == status.get("replicas") == wanted
+        return bool(status.get("updatedNumberScheduled") == status.get("numberReady") == wanted)

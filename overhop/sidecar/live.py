@@ -86,9 +86,9 @@ class Listener:
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW if is_ethernet else socket.SOCK_DGRAM, 0)
         except PermissionError:
             raise CommandError(
-                f"interface {self.interface}: a packet socket needs CAP_NET_RAW: run it as root, ask the agent "
-                f"that runs here (--agent), or take a capture (tcpdump -i {self.interface} -s 0 -w FILE tcp) "
-                "and give it with --pcap FILE"
+                f"interface {self.interface}: a packet socket needs CAP_NET_RAW: run it as root, ask the "
+                "agent that runs here (--agent), or take a capture "
+                f"(tcpdump -i {self.interface} -s 0 -w FILE tcp) and give it with --pcap FILE"
             ) from None
         try:
             self._prepare(sock, _ETHERNET_BYTES if is_ethernet else 0)

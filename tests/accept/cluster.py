@@ -29,6 +29,7 @@ BUDGETS = {
     "controller_rss_mb": 2000.0,
     "controller_cpu_share": 0.5,
     "agents_converged_s": 30.0,
+    "inventory_250_pods_ms": 300.0,
 }
 SCHEMATHESIS = "schemathesis==4.32.5"
 TOKEN = "0123456789abcdef0123"

@@ -253,5 +253,5 @@ pkill -x kube-proxy"""
         if status.get("observedGeneration") != found["metadata"]["generation"]:
             return False
         if what.startswith("deployment"):
-            return status.get("updatedReplicas") == status.get("replicas") == wanted
+            return bool(status.get("updatedReplicas") == status.get("replicas") == wanted)
         return bool(status.get("updatedNumberScheduled") == status.get("numberReady") == wanted)

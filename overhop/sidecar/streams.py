@@ -8,9 +8,8 @@ another request in the same packet is told apart: the tracer does not see it.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
 
+from overhop.sidecar.head import Head, Whole
 from overhop.sidecar.http1 import LONGEST_METHOD, METHODS, begins_request, body_bytes, looks_like
 from overhop.sidecar.packets import Segment, Why
 
@@ -25,31 +24,6 @@ _FARTHEST_BACK = 1 << 24
 _END = b"\r\n\r\n"
 _Key = tuple[bytes, bytes, int, int]
 """Addresses and ports."""
-
-
-class Whole(StrEnum):
-    """How much there is of a head."""
-
-    WHOLE = "whole"
-    CUT = "cut"
-    """The capture kept less of a packet than it had."""
-    INCOMPLETE = "incomplete"
-    """A packet is missing, the capture ends, or 64 KiB are no end."""
-
-
-class Head(NamedTuple):
-    """A request up to its empty line, or what there is of it."""
-
-    src: bytes
-    dst: bytes
-    seq: int
-    ack: int
-    data: bytes
-    whole: Whole
-    first_bytes: int
-    """Bytes from its beginning to the end of the packet where it begins: no window reaches farther."""
-    is_seen: bool
-    """It begins a packet, so that the tracer sees it."""
 
 
 @dataclass(slots=True)

@@ -5,11 +5,12 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from overhop.sidecar.head import Head, Whole
 from overhop.sidecar.packets import Segment, Tunnels, Why, segment_of
 from overhop.sidecar.pcap import Frame
 from overhop.sidecar.relocated import first_before
 from overhop.sidecar.search import ALL_KINDS, Place, Searched, search
-from overhop.sidecar.streams import Head, Streams, Whole
+from overhop.sidecar.streams import Streams
 
 MOST_SENDERS = 4096
 """What further ones send is counted together."""

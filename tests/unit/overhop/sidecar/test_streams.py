@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overhop.sidecar import streams
+from overhop.sidecar.head import Head, Whole
 from overhop.sidecar.packets import Segment, Why
-from overhop.sidecar.streams import Head, Streams, Whole
+from overhop.sidecar.streams import Streams
 
 SRC, DST = b"\x0a\1\0\1", b"\x0a\2\0\2"
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"  # 27 bytes

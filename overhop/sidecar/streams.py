@@ -148,7 +148,9 @@ class Streams:
 
     def _between(self, stream: _Stream, segment: Segment, *, is_trimmed: bool) -> Why:
         """Behind a request and its body, if the length of that is known."""
-        if segment.data.startswith(METHODS):
+        if segment.data.startswith(METHODS) or (
+            is_trimmed and segment.data and begins_request(segment.data)  # it may be cut within its method
+        ):
             self._begin(stream, segment, is_seen=not is_trimmed)
             return Why.REQUEST
         stream.next = _sum(segment.seq, segment.length)

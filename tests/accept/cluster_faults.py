@@ -26,6 +26,25 @@ INSTALLED_CONTRACT = "/opt/overhop/lib/python3.11/site-packages/agent/plan/contr
 """In the image."""
 
 
+_SWITCHED = """set -e
+if [ ! -e /run/kube ]; then
+    mkdir /run/kube
+    cp -L {program} /run/kube/all
+    cat >/run/kube.sh <<'END'
+#!/bin/sh
+name=$(basename "$0")
+[ -e /run/kube/$name ] || ln -s all /run/kube/$name
+[ $name != kube-proxy ] || set -- "$@" --proxy-mode "$(cat /run/proxy-mode)"
+exec /run/kube/$name "$@"
+END
+    chmod +x /run/kube.sh
+    mount --bind /run/kube.sh {program}
+fi
+echo {mode} >/run/proxy-mode
+pkill -x kube-proxy"""
+"""The program may be one for all of Kubernetes' parts, which goes by its name."""
+
+
 class Requests:
     """Requests from a pod to a service, ten a second, until stopped; each with a trace id of its own."""
 
@@ -187,19 +206,9 @@ class Faults:
         return time.time()
 
     def _switch_proxy(self, node: str, mode: str) -> float:
-        """kube-proxy there gets another mode by a script in its place, in the node's mount namespace."""
+        """kube-proxy gets another mode by a script in its place, in the node's mount namespace."""
         program = self._cluster.state / "bin" / "kube-proxy"
-        script = f"""set -e
-if [ ! -e /run/kube-proxy ]; then
-    cp {program} /run/kube-proxy
-    echo '#!/bin/sh' >/run/kube-proxy.sh
-    echo 'exec /run/kube-proxy "$@" --proxy-mode $(cat /run/proxy-mode)' >>/run/kube-proxy.sh
-    chmod +x /run/kube-proxy.sh
-    mount --bind /run/kube-proxy.sh {program}
-fi
-echo {mode} >/run/proxy-mode
-pkill -x kube-proxy"""
-        self._cluster.exec(node, "sh", "-c", script)
+        self._cluster.exec(node, "sh", "-c", _SWITCHED.format(program=program, mode=mode))
         marks = {"iptables": ("iptables-save", "-t", "nat"), "nftables": ("nft", "list", "tables")}
         names = {"iptables": "KUBE-SVC-", "nftables": "kube-proxy"}
         until(

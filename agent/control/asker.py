@@ -95,7 +95,7 @@ class Asker:
         """
         with self._lock:
             found = list(pods)
-            self._uids = {pod.uid for pod in found}
+            self._uids = {pod.uid for pod in found if not pod.workload}
             if any(uid not in self._uids for uid in self.workloads):
                 self.workloads = {uid: name for uid, name in self.workloads.items() if uid in self._uids}
             for pod in found:
@@ -179,16 +179,18 @@ class Asker:
             owners = {
                 each.text: self._interfaces.get(each.text) for each in parsed if each.kind == "interface"
             }
-        asked = [
-            (text, mark) for text, mark in zip(marks, parsed, strict=True) if owners.get(mark.text, mark)
-        ]
+        known = {
+            interface_mark(ifname): _told(ifname, pod)
+            for ifname, pod in owners.items()
+            if pod is None or pod.workload
+        }
+        asked = [(text, mark) for text, mark in zip(marks, parsed, strict=True) if text not in known]
         questions = [_question(mark, ticket, owners.get(mark.text)) for _, mark in asked]
         found = {
             text: _named(mark, each, owners.get(mark.text))
             for (text, mark), each in zip(asked, self._posted(questions), strict=True)
         }
-        nobodys = [mark.text for mark in parsed if mark.kind == "interface" and owners[mark.text] is None]
-        return found | {interface_mark(each): EndNames("", each, each) for each in nobodys}
+        return found | known
 
     def _posted(self, questions: list[dict[str, object]]) -> list[dict[str, Any]]:
         """One answer each. Raises ControllerError."""
@@ -200,6 +202,13 @@ class Asker:
             found += _answers_in(reply.body, len(part))
         self.counts["answered"] += len(found)
         return found
+
+
+def _told(ifname: str, owner: OwnPod | None) -> EndNames:
+    """Without the controller: nobody's interface stands for itself."""
+    if owner is None:
+        return EndNames("", ifname, ifname)
+    return EndNames(owner.namespace, owner.name, owner.workload)
 
 
 def _question(mark: Mark, ticket: Ticket, owner: OwnPod | None) -> dict[str, object]:

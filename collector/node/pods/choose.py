@@ -2,6 +2,7 @@
 """Which source of pods this node has: its runtimes (CRI, Docker), else its processes and routes."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,8 @@ from collector.node.pods.routes import AddressesBehind, RoutePods
 
 AUTO: Final = "auto"
 NONE: Final = "none"
+RETRY_S: Final = 1.0
+"""How long a socket is left alone where nobody answered, or somebody who tells no pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,13 @@ class SocketPods:
         """Somebody answers there who has no CRI: containerd as Docker starts it."""
         self._path = path
         self._source: CriPods | DockerPods | None = None
+        self._next_try_s = 0.0
 
     def pods(self) -> Sequence[LocalPod]:
         """The pods that are there."""
-        source = self._source or self._decided()
+        source = self._source
+        if source is None and time.monotonic() >= self._next_try_s:
+            source = self._decided()
         if source is None:
             return ()
         found = source.pods()
@@ -88,6 +94,7 @@ class SocketPods:
             self._source = each
             return each
         self.problem = f"{self.name}: {_common(reasons)}"
+        self._next_try_s = time.monotonic() + RETRY_S
         self.is_other = any(
             isinstance(error, GrpcError) and error.code == UNIMPLEMENTED for _, error in reasons
         )

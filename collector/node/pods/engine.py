@@ -118,6 +118,7 @@ class Engine:
             if len(body) > MAX_ANSWER_BYTES:
                 raise EngineError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
             connection.wait_until(until_s)
+        response.close()  # read1 does not, at the end of a known length; the connection stays
         return bytes(body)
 
     def _drop(self) -> None:

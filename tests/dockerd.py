@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Docker engine of a test's own: its own network, mounts, data and containerd; gone with everything in it."""
+"""A real Docker engine of a test's own: own network, mounts, data, containerd; gone with all in it."""
 
 import json
 import os
@@ -43,10 +43,10 @@ class Dockerd:
         assert done.returncode == 0, f"{arguments}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
 
-    def start(self, name: str, *options: str) -> str:
-        """A container that waits; its id."""
-        rights = ("--cgroup-parent", self.cgroup)
-        return self.docker("run", "--detach", *rights, "--name", name, *options, IMAGE, "/sleep", "3600")
+    def start(self, name: str, *options: str, cgroup: str = "") -> str:
+        """A container that waits, in a cgroup below the engine's; its id."""
+        parent = ("--cgroup-parent", self.cgroup + cgroup)
+        return self.docker("run", "--detach", *parent, "--name", name, *options, IMAGE, "/sleep", "3600")
 
     def version(self) -> str:
         """Of the engine."""
@@ -91,7 +91,9 @@ def populate(engine: Dockerd) -> None:
     labels = [f"--label={key}={value}" for key, value in POD.items()]
     sandbox = "k8s_POD_web-0_shop_0"
     own = ("--label=app=web", "--label=annotation.kubernetes.io/config.source=api")
-    engine.start(sandbox, "--network=none", *labels, *own, "--label=io.kubernetes.docker.type=podsandbox")
+    kind = "--label=io.kubernetes.docker.type=podsandbox"
+    cgroup = f"/kubepods/burstable/pod{POD['io.kubernetes.pod.uid']}"
+    engine.start(sandbox, "--network=none", *labels, *own, kind, cgroup=cgroup)
     pid = engine.pid(sandbox)  # a network plugin gives it its interface
     engine.space.ip([f"link add cali1 type veth peer name eth0 netns {pid}", "link set cali1 up"])
     inside = ("nsenter", f"--net=/proc/{pid}/ns/net", "ip")
@@ -157,5 +159,6 @@ def _end(engine: Dockerd) -> None:
 
 def _remove_cgroups(name: str) -> None:
     for found in (_CGROUPS / name.strip("/"), *_CGROUPS.glob(f"*/{name.strip('/')}")):
-        if found.is_dir():
-            found.rmdir()
+        below = sorted(found.glob("**/"), reverse=True) if found.is_dir() else []
+        for each in below:
+            each.rmdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Docker engine on a Unix socket that answers as a real one was recorded (tests/data/docker), or as told."""
+"""A Docker engine on a Unix socket with a real one's recorded answers (tests/data/docker), or others."""
 
 import json
 import socket

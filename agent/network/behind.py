@@ -27,6 +27,8 @@ _NDA_LLADDR: Final = 2
 _AF_BRIDGE: Final = 7
 _NUD_FAILED: Final = 0x20
 _NUD_INCOMPLETE: Final = 0x01
+_NUD_NOARP: Final = 0x40
+"""Nobody was asked: a group's address, which is on every interface."""
 _BITS: Final = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 
@@ -91,7 +93,7 @@ def _neighbour(body: bytes) -> list[tuple[int, Address, bytes]]:
     _, _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
     attributes = rtnetlink.attributes(body[_NEIGHBOUR.size :])
     destination, mac = attributes.get(_NDA_DST), attributes.get(_NDA_LLADDR)
-    if destination is None or mac is None or state & (_NUD_FAILED | _NUD_INCOMPLETE):
+    if destination is None or mac is None or state & (_NUD_FAILED | _NUD_INCOMPLETE | _NUD_NOARP):
         return []
     return [(index, _address(destination), mac)]
 

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pods by a real Docker engine: plain containers, and sandboxes as cri-dockerd makes them."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent.network.behind import addresses_behind, read_kernel
 from agent.network.links import links
 from agent.network.nsid import nsid_of
 from collector.node.iptables_nat import parse_nat
@@ -93,6 +97,38 @@ def test_pods_of_a_node_by_its_docker_socket(engine: Dockerd) -> None:
     assert found.source.startswith(f"Docker at {engine.socket} (Docker ")
     assert found.problem == ""
     assert {each.name for each in found.found if each.interface} == {"web-0", "web-1"}
+
+
+def test_pod_without_its_runtime_is_told_by_its_process(engine: Dockerd) -> None:
+    """As where the agent does not have the socket: uid by cgroup, address and interface by the kernel."""
+    with engine.space.entered():
+        kernel = Kernel(links, nsid_of, lambda: addresses_behind(links(), read_kernel()))
+        found = {each.interface: each for each in AutoPods(kernel, [], []).pods()}
+    pod = found["cali1"]
+    assert (pod.uid, pod.addresses) == (POD["io.kubernetes.pod.uid"], ("10.88.0.5",))
+    assert pod.sandbox == engine.docker("inspect", "--format", "{{.Id}}", "k8s_POD_web-0_shop_0")
+    [plain] = [each for name, each in found.items() if name.startswith("veth")]
+    assert (plain.uid, plain.name, plain.addresses) == ("", "", ("172.17.0.2",))
+
+
+def test_inventory_names_interfaces_by_docker(engine: Dockerd) -> None:
+    command = (sys.executable, "-m", "overhop", "inventory", "--json", "--nic=docker0")
+    found = json.loads(engine.space.run((*command, "--cri", str(engine.socket))))
+    vports = {each["pod"]: each for each in found["vports"]}
+    assert sorted(vports) == ["web-0", "web-1"]
+    assert (vports["web-0"]["namespace"], vports["web-0"]["name"]) == ("shop", "cali1")
+    assert (vports["web-1"]["workload"], vports["web-1"]["addresses"]) == ("web", ["172.17.0.2"])
+    assert found["pods_source"].startswith(f"Docker at {engine.socket} (Docker ")
+    assert found["pods_problem"] == ""
+
+
+def test_doctor_names_interfaces_by_docker(engine: Dockerd) -> None:
+    command = (sys.executable, "-m", "overhop", "doctor", "--json", "--cri", str(engine.socket))
+    with engine.space.entered():
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    facts = {each["subject"]: each["fact"] for each in json.loads(done.stdout)["findings"]}
+    assert "shop/web-0" in facts["pods"]
+    assert facts["pod names"].endswith("2 of 2")
 
 
 def test_rules_of_docker_are_understood(engine: Dockerd) -> None:

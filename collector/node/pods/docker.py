@@ -2,8 +2,8 @@
 """Pods by the Docker engine's API: plain containers, and what a kubelet started by cri-dockerd or dockershim.
 
 Of a pod of Kubernetes the engine runs a sandbox, which has its network and its names as labels, and
-containers that share the sandbox's network. Only the sandbox is a pod. A plain container is a pod of its own: namespace
-empty, its own name, and the Compose service as workload where it has one.
+containers that share the sandbox's network. Only the sandbox is a pod. A plain container is a pod of its own:
+namespace empty, its own name, and the Compose service as workload where it has one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

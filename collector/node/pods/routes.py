@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pods by what the kernel says of their interfaces: the last resort, where neither runtime nor process tells.
 
-Routes to one address, neighbours and the bridge's forwarding table (agent/network/behind.py) say which address
-is behind which interface. Whose it is nobody says here.
+Routes to one address, neighbours and the bridge's forwarding table (agent/network/behind.py) say which
+address is behind which interface. Whose it is nobody says here.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -44,7 +44,7 @@ def control_of(config: Config) -> "Callable[[], Control] | None":
             url, own.controller_token_file, own.controller_ca_file, own.controller_name
         )
         look = PodLook(own.cri, PodsByAddress(address))
-        node = Inventory(own.nic)
+        node = Inventory(own.nic, own.cri)
         return Control(ControlConfig(address, config.node, look, node, own.nic, keep, nat_rules))
 
     return control
@@ -106,8 +106,8 @@ def _nameless(pods: "Iterable[LocalPod]") -> "Iterator[Nameless]":
 class Inventory:
     """What the controller is told of this node (dispatcher.app.InventoryMessage), as JSON."""
 
-    def __init__(self, nic: str | None) -> None:
-        self._nic = nic
+    def __init__(self, nic: str | None, cri: str) -> None:
+        self._nic, self._cri = nic, cri
         self._findings: list[object] = []
         self._next_look_s = time.monotonic() + FIRST_DOCTOR_S
 
@@ -115,13 +115,13 @@ class Inventory:
         """Of this moment; what `overhop doctor` says of the last ten minutes."""
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + DOCTOR_S
-            self._findings = doctor_findings()
+            self._findings = doctor_findings(self._cri)
         return json.dumps(network_facts(self._nic) | {"findings": self._findings}, sort_keys=True).encode()
 
 
-def doctor_findings() -> list[object]:
+def doctor_findings(cri: str) -> list[object]:
     """What `overhop doctor --json` finds, in a process of its own: it takes a second and memory."""
-    command = [sys.executable, "-P", "-m", "overhop", "doctor", "--json"]
+    command = [sys.executable, "-P", "-m", "overhop", "doctor", "--json", "--cri", cri]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_DOCTOR_TIMEOUT_S, check=False)
         found = json.loads(done.stdout)["findings"]

@@ -212,7 +212,7 @@ def _pod_names(pods: OwnPods, vports: int, named: int) -> Finding:
     if named or not vports:
         return Finding("pod names", Verdict.OK, f"by {pods.source}: {named} of {vports}")
     advice = "a controller or a plan gives names; see docs/pods.md"
-    return Finding("pod names", Verdict.NOTE, f"by {pods.source}: none", advice)
+    return Finding("pod names", Verdict.NOTE, f"{pods.source}: no names", advice)
 
 
 def _nic(network: Network, default_nic: str) -> Iterable[Finding]:

@@ -50,7 +50,7 @@ def pods_line(inventory: Inventory) -> list[str]:
     """Who told whose the vports are; none where nobody was asked."""
     if not inventory.pods_source:
         return []
-    return [f"pods   {inventory.pods_problem or f'by {inventory.pods_source}'}"]
+    return [f"pods   {inventory.pods_problem or f'told by {inventory.pods_source}'}"]
 
 
 def agent_line(inventory: Inventory) -> str:

@@ -130,3 +130,14 @@ def test_interface_is_its_pods_also_when_the_pod_is_gone() -> None:
         "?iveth2": EndNames("shop", "db-0", "unknown"),
         "?iveth9": EndNames("", "veth9", "veth9"),
     }
+
+
+def test_pod_whose_workload_the_runtime_told_is_not_asked_about() -> None:
+    questions: list[Any] = []
+    plain = OwnPod("c1", "", "web-1", "veth1", workload="web")
+    with fake_controller(knows({}, questions)) as address, asking(address) as one:
+        one.know([plain])
+        ticket = one.ask(["?iveth1"], 1, 2, settle_s=0)
+        until("an answer", lambda: ticket.answers is not None, 5)
+        assert ticket.answers == {"?iveth1": EndNames("", "web-1", "web")}
+    assert questions == []

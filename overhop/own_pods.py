@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent.network.links import Link
+    from collector.node.pods.choose import Kernel
     from collector.node.pods.local import LocalPod, PodSource
 
 
@@ -24,12 +26,22 @@ def pod_name(pod: "LocalPod") -> str:
 
 def open_own(cri: str) -> "PodSource":
     """By the value of `--cri`; it is to be closed."""
+    from collector.node.pods.choose import open_source
+
+    return open_source(cri, own_kernel())
+
+
+def own_kernel() -> "Kernel":
+    """Of this network namespace; the interface with the default route leads to no pod."""
     from agent.network.behind import addresses_behind, read_kernel
     from agent.network.links import links
     from agent.network.nsid import nsid_of
-    from collector.node.pods.choose import Kernel, open_source
+    from collector.node.pods.choose import Kernel
 
-    return open_source(cri, Kernel(links, nsid_of, lambda: addresses_behind(links(), read_kernel())))
+    def to_pods() -> "list[Link]":
+        return [link for link in links() if not link.default_route]
+
+    return Kernel(to_pods, nsid_of, lambda: addresses_behind(to_pods(), read_kernel()))
 
 
 def read_own(cri: str) -> OwnPods:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.network.behind import addresses_behind, read_kernel
 from agent.network.links import links
 from agent.network.nsid import nsid_of
 from collector.node.iptables_nat import parse_nat
@@ -102,8 +101,7 @@ def test_pods_of_a_node_by_its_docker_socket(engine: Dockerd) -> None:
 def test_pod_without_its_runtime_is_told_by_its_process(engine: Dockerd) -> None:
     """As where the agent does not have the socket: uid by cgroup, address and interface by the kernel."""
     with engine.space.entered():
-        kernel = Kernel(links, nsid_of, lambda: addresses_behind(links(), read_kernel()))
-        found = {each.interface: each for each in AutoPods(kernel, [], []).pods()}
+        found = {each.interface: each for each in AutoPods(own_pods.own_kernel(), [], []).pods()}
     pod = found["cali1"]
     assert (pod.uid, pod.addresses) == (POD["io.kubernetes.pod.uid"], ("10.88.0.5",))
     assert pod.sandbox == engine.docker("inspect", "--format", "{{.Id}}", "k8s_POD_web-0_shop_0")

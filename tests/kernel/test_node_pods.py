@@ -24,11 +24,9 @@ AGENTS_RIGHTS = (
 FOREIGN = ("setpriv", "--reuid=65535", "--regid=65535", "--clear-groups")
 LOOK = """
 import json
-from agent.network.behind import addresses_behind, read_kernel
-from agent.network.links import links
-from agent.network.nsid import nsid_of
-from collector.node.pods.choose import AutoPods, Kernel
-source = AutoPods(Kernel(links, nsid_of, lambda: addresses_behind(links(), read_kernel())), [], [])
+from collector.node.pods.choose import AutoPods
+from overhop.own_pods import own_kernel
+source = AutoPods(own_kernel(), [], [])
 pods = {pod.interface: [pod.pid, *pod.addresses] for pod in source.pods()}
 print(json.dumps([pods, source.problem]))
 """
@@ -36,7 +34,7 @@ print(json.dumps([pods, source.problem]))
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node with a bridge, and pods of which nobody tells."""
+    """A node with a bridge, pods of which nobody tells, and a veth with the default route as NIC."""
 
     space: Netns
     behind_bridge: Netns
@@ -55,9 +53,15 @@ class Node:
 def node(new_netns: Callable[[], Netns]) -> Node:
     require_commands("ip", "setpriv")
     made = Node(new_netns(), new_netns(), new_netns())
+    outside = new_netns()
     made.space.ip(
         [
             "link set lo up",
+            f"link add eth0 type veth peer name eth0 netns {outside.name}",
+            "addr add 192.0.2.1/24 dev eth0",
+            "link set eth0 up",
+            "route add default via 192.0.2.9",
+            "neigh add 192.0.2.9 dev eth0 lladdr 02:00:00:00:00:09",
             "link add br0 type bridge",
             "addr add 10.77.0.1/24 dev br0",
             "link set br0 up",

@@ -21,6 +21,8 @@ from collector.node.pods.local import End, LocalPod
 
 SETTLED_S: Final = 10.0
 """A process is looked at again for that long: it may enter its namespace, and get addresses, late."""
+FIRST_SETTLED_S: Final = 1.0
+"""The same for those of the first look: nearly all of them are old."""
 FULL_SCAN_S: Final = 10.0
 """How often all processes are looked at while nobody is found behind an interface."""
 _UID = re.compile(
@@ -103,6 +105,7 @@ class ProcessPods:
     def _scan(self, present: Iterable[_Process]) -> None:
         """Ask for the namespace of processes that are new or young, and now and then of all that had none."""
         now_s = self._clock()
+        since_s = now_s if self._seen else now_s - SETTLED_S + FIRST_SETTLED_S
         is_full = now_s >= self._next_full_scan_s
         if is_full:
             self._next_full_scan_s = now_s + FULL_SCAN_S
@@ -113,7 +116,7 @@ class ProcessPods:
                 continue
             self.asked += 1
             nsid = self._nsid_of(process.pid)
-            self._seen[process] = _Seen(nsid, now_s if seen is None else seen.since_s)
+            self._seen[process] = _Seen(nsid, since_s if seen is None else seen.since_s)
 
     def _learn(self, missing: set[int]) -> None:
         """Of each namespace the first process, or the first whose cgroup says of which pod it is."""

@@ -8,6 +8,7 @@ import pytest
 
 from collector.node.pods.local import LocalPod
 from collector.node.pods.processes import (
+    FIRST_SETTLED_S,
     FULL_SCAN_S,
     SETTLED_S,
     ProcessPods,
@@ -172,6 +173,16 @@ def test_namespace_is_one_pod_by_the_first_process_that_a_pod_owns(node: Node, p
     node.process(60, 3, f"0::/kubepods/pod{UID}/{'a' * 64}\n")
     node.process(70, 4)
     assert pods.pods() == (LocalPod(UID, "", "", addresses=("10.0.0.1",), sandbox=ID, pid=50),)
+
+
+def test_processes_of_the_first_look_are_old_soon(node: Node, pods: ProcessPods) -> None:
+    node.links.append(Interface("veth3", 3))
+    pods.pods()
+    node.asked.clear()
+    node.now_s += FIRST_SETTLED_S
+    node.process(3, None)
+    pods.pods()
+    assert node.asked == [3]
 
 
 def test_processes_are_asked_for_once_while_everybody_is_found(node: Node, pods: ProcessPods) -> None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from collector.node.abilities import Abilities
 from collector.node.links import OVERLAY_KINDS, Link, Network
+from overhop.own_pods import OwnPods, pod_name
 from overhop.text import listed
 
 OLDEST_KERNEL = (6, 1)
@@ -76,17 +77,21 @@ class RunningAgent:
 
 
 def examine(
-    abilities: Abilities, network: Network, agent: RunningAgent | None, default_nic: str
+    abilities: Abilities,
+    network: Network,
+    agent: RunningAgent | None,
+    default_nic: str,
+    pods: OwnPods = OwnPods(),  # noqa: B008  it is frozen
 ) -> tuple[Finding, ...]:
     """All findings, in the order of a start: system, kernel, tools, interfaces, what stays unseen, agent.
 
-    `default_nic`: what an agent without a plan would take for the NIC.
+    `default_nic`: what an agent without a plan would take for the NIC; `pods`: whose the interfaces are.
     """
     return (
         *_system(abilities),
         *_attaching(abilities),
         *_tools(abilities),
-        *_interfaces(network, default_nic),
+        *_interfaces(network, default_nic, pods),
         *_unseen(network.links),
         *_encryption(network),
         *_agent(agent),
@@ -178,9 +183,13 @@ def _tools(abilities: Abilities) -> Iterable[Finding]:
         yield Finding("headers", Verdict.FAIL, "no linux/bpf.h", "apt install linux-libc-dev")
 
 
-def _interfaces(network: Network, default_nic: str) -> Iterable[Finding]:
+def _interfaces(network: Network, default_nic: str, pods: OwnPods) -> Iterable[Finding]:
     yield from _nic(network, default_nic)
-    yield _pods([link.name for link in network.links if _leads_elsewhere(link) and link.name != network.nic])
+    names = {pod.interface: pod_name(pod) for pod in pods.found if pod.name}
+    vports = [link.name for link in network.links if _leads_elsewhere(link) and link.name != network.nic]
+    yield _pods([names.get(each, each) for each in vports])
+    if pods.source:
+        yield _pod_names(pods, len(vports), sum(each in names for each in vports))
     for link in network.links:
         if link.kind in OVERLAY_KINDS and link.up:
             yield _overlay(link)
@@ -195,6 +204,15 @@ def _pods(vports: Sequence[str]) -> Finding:
         return Finding("pods", Verdict.NOTE, "no veth leads to a pod", "pods appear when they start")
     plural = "s" if len(vports) != 1 else ""
     return Finding("pods", Verdict.OK, f"{len(vports)} interface{plural} to pods: {listed(vports, 4)}")
+
+
+def _pod_names(pods: OwnPods, vports: int, named: int) -> Finding:
+    if pods.problem:
+        return Finding("pod names", Verdict.WARN, pods.problem, "see docs/pods.md: who tells a node's pods")
+    if named or not vports:
+        return Finding("pod names", Verdict.OK, f"by {pods.source}: {named} of {vports}")
+    advice = "a controller or a plan gives names; see docs/pods.md"
+    return Finding("pod names", Verdict.NOTE, f"{pods.source}: no names", advice)
 
 
 def _nic(network: Network, default_nic: str) -> Iterable[Finding]:

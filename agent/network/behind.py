@@ -20,6 +20,7 @@ _RTM_GETROUTE: Final = 26
 _RTM_GETNEIGH: Final = 30
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
+_RTN_UNICAST: Final = 1
 _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _NDA_DST: Final = 1
@@ -27,6 +28,8 @@ _NDA_LLADDR: Final = 2
 _AF_BRIDGE: Final = 7
 _NUD_FAILED: Final = 0x20
 _NUD_INCOMPLETE: Final = 0x01
+_NUD_NOARP: Final = 0x40
+"""Nobody was asked: a group's address, which is on every interface."""
 _BITS: Final = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 
@@ -43,8 +46,13 @@ class Kernel:
 
 
 def addresses_behind(links: Iterable[Link], known: Kernel) -> dict[str, tuple[Address, ...]]:
-    """Addresses of pods by the name of their interface; those without any are left out. Pure."""
-    names = {link.ifindex: link.name for link in links if link.link_netnsid is not None}
+    """Addresses of pods by the name of their interface; those without any are left out. Pure.
+
+    An interface with the default route leads to other nodes, also where it is one end of a veth.
+    """
+    names = {
+        link.ifindex: link.name for link in links if link.link_netnsid is not None and not link.default_route
+    }
     bridges = {link.ifindex: link.master for link in links if link.ifindex in names}
     of_mac = {mac: index for index, mac in known.ports if index in names}
     found: dict[str, set[Address]] = {}
@@ -77,11 +85,12 @@ def read_kernel() -> Kernel:
 
 
 def _route(body: bytes) -> list[tuple[int, Address]]:
-    """One, if it is to a single address."""
-    family, length, *_ = _ROUTE.unpack_from(body)
+    """One, if it is to a single address that is not the node's own."""
+    family, length, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(body)
     attributes: Mapping[int, bytes] = rtnetlink.attributes(body[_ROUTE.size :])
     destination = attributes.get(_RTA_DST)
-    if length != _BITS.get(family) or destination is None or _RTA_OIF not in attributes:
+    is_elsewhere = kind == _RTN_UNICAST and length == _BITS.get(family)
+    if not is_elsewhere or destination is None or _RTA_OIF not in attributes:
         return []
     return [(rtnetlink.u32(attributes[_RTA_OIF]), _address(destination))]
 
@@ -91,7 +100,7 @@ def _neighbour(body: bytes) -> list[tuple[int, Address, bytes]]:
     _, _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
     attributes = rtnetlink.attributes(body[_NEIGHBOUR.size :])
     destination, mac = attributes.get(_NDA_DST), attributes.get(_NDA_LLADDR)
-    if destination is None or mac is None or state & (_NUD_FAILED | _NUD_INCOMPLETE):
+    if destination is None or mac is None or state & (_NUD_FAILED | _NUD_INCOMPLETE | _NUD_NOARP):
         return []
     return [(index, _address(destination), mac)]
 

@@ -16,6 +16,7 @@ STYLES = {Verdict.OK: "green", Verdict.NOTE: "cyan", Verdict.WARN: "yellow", Ver
 class DoctorOptions:
     """Options of the command."""
 
+    cri: str
     as_json: bool
 
 
@@ -24,9 +25,16 @@ def do_doctor(options: DoctorOptions) -> int:
     from agent.loading.loader import bcc_pythons
     from collector.node.abilities import read_abilities
     from collector.node.links import read_network
+    from overhop.own_pods import read_own
     from overhop.running import find_running_agent
 
-    findings = examine(read_abilities(bcc_pythons()), read_network(), find_running_agent(), _default_nic())
+    findings = examine(
+        read_abilities(bcc_pythons()),
+        read_network(),
+        find_running_agent(),
+        _default_nic(),
+        read_own(options.cri),
+    )
     if options.as_json:
         rows = [asdict(finding) for finding in findings]
         output.show_json({"can_run": can_run(findings), "findings": rows})

@@ -42,10 +42,12 @@ def read_inventory(config: "Config") -> "Inventory":
     from collector.node.links import read_addresses, read_network
     from collector.node.nat_reading import read_nat
     from overhop.inventory import Readings, inventory_of
+    from overhop.own_pods import read_own
 
     plan, problem = _plan(config)
     abilities = read_abilities(bcc_pythons())
-    found = Readings(read_network("".join(plan.nic[:1])), read_addresses(), read_nat(), abilities, _agent())
+    network, pods = read_network("".join(plan.nic[:1])), read_own(config.agent.cri)
+    found = Readings(network, read_addresses(), read_nat(), abilities, _agent(), pods)
     return inventory_of(config.node, plan, problem, found)
 
 

@@ -5,7 +5,9 @@ import pytest
 
 from collector.node.abilities import Abilities
 from collector.node.links import Link, Network
+from collector.node.pods.local import LocalPod
 from overhop.doctor import Finding, RunningAgent, StoreState, Verdict, VportLooks, can_run, examine
+from overhop.own_pods import OwnPods
 
 GOOD = Abilities(
     machine="x86_64",
@@ -229,3 +231,34 @@ def test_examine_nic_that_an_agent_would_not_take_is_a_warning_with_the_option()
         "eth0 (underlay of flannel.1), MTU 1500",
         "an agent without a plan takes ens5: overhop agent --nic eth0",
     ) in examine(GOOD, node, None, "ens5")
+
+
+def pod_findings(pods: OwnPods) -> list[Finding]:
+    found = examine(GOOD, NODE, None, "eth0", pods)
+    return [each for each in found if each.subject in ("pods", "pod names")]
+
+
+def test_examine_names_interfaces_by_who_knows_the_pods() -> None:
+    pods = OwnPods("CRI at /x (containerd 1.6)", "", (LocalPod("u", "shop", "web-0", interface="veth1"),))
+    assert pod_findings(pods) == [
+        Finding("pods", Verdict.OK, "1 interface to pods: shop/web-0"),
+        Finding("pod names", Verdict.OK, "by CRI at /x (containerd 1.6): 1 of 1"),
+    ]
+
+
+def test_examine_without_a_runtime_notes_that_names_come_from_elsewhere() -> None:
+    pods = OwnPods("no container runtime: processes", "", (LocalPod("u", "", "", interface="veth1"),))
+    assert pod_findings(pods) == [
+        Finding("pods", Verdict.OK, "1 interface to pods: veth1"),
+        Finding(
+            "pod names",
+            Verdict.NOTE,
+            "no container runtime: processes: no names",
+            "a controller or a plan gives names; see docs/pods.md",
+        ),
+    ]
+
+
+def test_examine_warns_of_a_runtime_that_does_not_answer() -> None:
+    found = pod_findings(OwnPods("Docker at /x", "Docker at /x: Permission denied"))
+    assert (found[1].verdict, found[1].fact) == (Verdict.WARN, "Docker at /x: Permission denied")

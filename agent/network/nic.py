@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which interfaces are the node's NIC: where packets between nodes come in and go out. Pure (docs/nic.md).
 
-Always an interface that a route leads through: of a bond, a VLAN, a bridge the upper one. What passes the lower
-one passes the upper one too, on the way in after it (net/core/dev.c, __netif_receive_skb_core: a receive handler
-or a tag that is taken off sends the packet round again), on the way out before it, and without its tag.
+Always an interface that a route leads through: of a bond, a VLAN, a bridge the upper one. What passes the
+lower one passes the upper one too: on the way in after it (net/core/dev.c, __netif_receive_skb_core: the
+handler of a lower one, or a tag taken off, sends it round again), on the way out before it, without its tag.
 """
 
 from collections.abc import Iterable, Sequence
@@ -79,10 +79,12 @@ def _carriers(tunnel: Link, ways: Ways, by_index: dict[int, Link]) -> list[int]:
 
 
 def _by_routes(links: Sequence[Link], ways: Ways) -> Nics:
-    """The default route's, and those with a route by way of somebody else, as routed networks have to each node."""
+    """The default route's, and those with a route by way of somebody else, as routed networks have them."""
     outside = {link.ifindex: link.name for link in links if _is_outside(link)}
     names = _through(_default_hops(ways, outside), outside)
-    via = [hop for route in ways.routes if not route.is_default for hop in route.hops if hop.gateway is not None]
+    via = [
+        hop for route in ways.routes if not route.is_default for hop in route.hops if hop.gateway is not None
+    ]
     others = [name for name in _through(via, outside) if name not in names]
     reasons = ["default route"] * bool(names) + ["routes by way of other nodes"] * bool(others)
     return Nics((*names, *others), ", ".join(reasons))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of this network namespace that lead out of it, and whose its own addresses are (man 7 rtnetlink)."""
+"""Routes of this network namespace, and which interface has which of its addresses (man 7 rtnetlink)."""
 
 import socket
 import struct
@@ -95,7 +95,9 @@ def parse_route(body: bytes) -> list[Route]:
         return []
     packed = found.get(_RTA_DST, bytes(_BITS[family] // 8))
     hops = tuple(_hops(found))
-    return [Route(ip_network((packed, length)), hops, rtnetlink.u32(found.get(_RTA_PRIORITY)))] if hops else []
+    return (
+        [Route(ip_network((packed, length)), hops, rtnetlink.u32(found.get(_RTA_PRIORITY)))] if hops else []
+    )
 
 
 def _hops(attributes: Mapping[int, bytes]) -> Iterator[Hop]:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -141,3 +143,21 @@ def test_pod_whose_workload_the_runtime_told_is_not_asked_about() -> None:
         until("an answer", lambda: ticket.answers is not None, 5)
         assert ticket.answers == {"?iveth1": EndNames("", "web-1", "web")}
     assert questions == []
+
+
+def test_node_whose_clock_is_an_hour_behind_asks_in_the_controllers_time() -> None:
+    questions: list[Any] = []
+    right = knows({"10.0.0.1": POD}, questions)
+
+    def answer(one: Asked) -> Said:
+        said: Said = right(one)
+        said.headers["Date"] = formatdate(time.time() + 3600, usegmt=True)
+        return said
+
+    own_ns = time.time_ns()
+    with fake_controller(answer) as address, asking(address) as one:
+        ticket = one.ask(["?a10.0.0.1"], own_ns - 10_000_000_000, own_ns, settle_s=0)
+        until("answers", lambda: ticket.answers)
+    ahead_s = (questions[0]["until_ns"] - own_ns) / 1e9
+    assert 3599 <= ahead_s <= 3601
+    assert questions[0]["until_ns"] - questions[0]["from_ns"] == 10_000_000_000

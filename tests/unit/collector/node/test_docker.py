@@ -139,7 +139,7 @@ def test_failure_is_a_problem_and_what_was_known_stays(
 
 def test_answer_that_is_another_leaves_out_what_it_lacks(pods: DockerPods, engine: FakeEngine) -> None:
     ids = [each["Id"] for each in engine.containers]
-    engine.containers = [{"Id": ids[0]}, {"Id": 5}, {"Id": ids[1], "Labels": [], "NetworkSettings": 7}]  # type: ignore[list-item]
+    engine.containers = [{"Id": ids[0]}, {"Id": 5}, {"Id": ids[1], "Labels": [], "NetworkSettings": 7}]
     engine.inspected = {ids[0]: {"State": {"Pid": "x"}}, ids[1]: {"State": {"Pid": 9}, "Name": None}}
     [found] = pods.pods()
     assert (found.pid, found.name, found.addresses) == (9, "", ("10.88.0.5",))

@@ -145,14 +145,15 @@ def network_facts(nic: str | None) -> dict[str, object]:
     from agent.network.addresses import own_addresses
     from agent.plan.contract import CONTRACT
     from collector.node.links import OVERLAY_KINDS, read_network
+    from overhop.nics import read_nics
 
     found: dict[str, object] = {"contract": CONTRACT}
     try:
-        network = read_network(nic or "")
+        nics, problem = read_nics(nic)
+        network = read_network(nics.names)
         own = own_addresses()
     except OSError as error:
         return found | {"nic_problem": str(error)}
-    name = nic or network.nic
     by_index = {link.ifindex: link.name for link in network.links}
     overlays = [
         {
@@ -166,9 +167,8 @@ def network_facts(nic: str | None) -> dict[str, object]:
         for link in network.links
         if link.kind in OVERLAY_KINDS and link.up
     ]
-    problem = "" if name else "there is no default route and no overlay: name the NIC with --nic"
     found["addresses"] = sorted(str(each) for each in own if not (each.is_loopback or each.is_link_local))
-    found |= {"nic": [name] if name else [], "nic_problem": problem, "overlays": overlays}
+    found |= {"nic": list(nics.names), "nic_problem": problem, "overlays": overlays}
     return found
 
 

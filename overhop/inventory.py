@@ -86,6 +86,8 @@ class Inventory:
 
     node: str
     nic: tuple[str, ...]
+    nic_reason: str
+    """Why it is that."""
     nic_problem: str
     """Why it is not known which interface is the NIC, or which one is not there."""
     interfaces: tuple[Interface, ...]
@@ -112,6 +114,7 @@ def inventory_of(node: str, plan: Plan, nic_problem: str, found: Readings) -> In
     return Inventory(
         node=node,
         nic=plan.nic,
+        nic_reason=found.network.nic_reason,
         nic_problem=nic_problem,
         interfaces=tuple(_interface(link, plan, found.addresses.get(link.ifindex, ())) for link in links),
         vports=tuple(

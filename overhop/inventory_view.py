@@ -37,10 +37,11 @@ def facts(inventory: Inventory) -> list[str]:
     """Agent, NIC, kernel and who told the pods, a line each."""
     nic = ", ".join(inventory.nic) or "not known"
     problem = f": {inventory.nic_problem}" if inventory.nic_problem else ""
-    offloads = [f"{name} {'on' if on else 'off'}" for name, on in inventory.offloads.items()]
+    about = [inventory.nic_reason] if inventory.nic_reason else []
+    about += [f"{name} {'on' if on else 'off'}" for name, on in inventory.offloads.items()]
     return [
         agent_line(inventory),
-        f"nic    {nic}{f' ({listed(offloads)})' if offloads and inventory.nic else ''}{problem}",
+        f"nic    {nic}{f' ({listed(about)})' if about and inventory.nic else ''}{problem}",
         f"kernel {kernel_line(inventory.abilities)}",
         *pods_line(inventory),
     ]

@@ -32,16 +32,17 @@ def open_own(cri: str) -> "PodSource":
 
 
 def own_kernel() -> "Kernel":
-    """Of this network namespace; the interface with the default route leads to no pod."""
+    """Of this network namespace; what leads to other nodes leads to no pod."""
     from agent.network.behind import addresses_behind, read_kernel
     from agent.network.links import links
     from agent.network.nsid import nsid_of
     from collector.node.pods.choose import Kernel
 
     def to_pods() -> "list[Link]":
-        return [link for link in links() if not link.default_route]
+        outside = read_kernel().outside
+        return [link for link in links() if link.ifindex not in outside]
 
-    return Kernel(to_pods, nsid_of, lambda: addresses_behind(to_pods(), read_kernel()))
+    return Kernel(to_pods, nsid_of, lambda: addresses_behind(links(), read_kernel()))
 
 
 def read_own(cri: str) -> OwnPods:

@@ -37,7 +37,7 @@ LINKS = (
     Link(5, "flannel.1", "vxlan", True, 1450, True, False, 2, "", 0, 8472, 7),
     Link(8, "veth1", "veth", False, 1450, True, True, 0, "cni0", 0, 0),
 )
-NETWORK = Network(LINKS, "eth0", "default route", {"gro": True, "tso": False}, 0)
+NETWORK = Network(LINKS, ("eth0",), "default route", {"gro": True, "tso": False}, 0)
 PLAN = parse_plan("""
 nic: eth0
 vports:
@@ -162,7 +162,7 @@ def test_render_60_columns() -> None:
     assert lines_of(made(), 60) == [
         "node n1",
         "agent  812 traces eth0 and 1 vport",
-        "nic    eth0 (gro on, tso off)",
+        "nic    eth0 (default route, gro on, tso off)",
         "kernel 6.12.1 x86_64 · BTF yes · TCX yes · clsact no · JIT",
         "unknown · CAP_BPF, CAP_NET_ADMIN",
         "",
@@ -253,7 +253,10 @@ def test_render_without_agent_nic_and_anything_else() -> None:
 def test_inventory_of_a_nic_that_is_not_there_says_so() -> None:
     found = made(parse_plan("nic: [eth0, eth7]"))
     assert found.nic_problem == "no such interface: eth7"
-    assert lines_of(found, 80)[2] == "nic    eth0, eth7 (gro on, tso off): no such interface: eth7"
+    assert (
+        lines_of(found, 80)[2]
+        == "nic    eth0, eth7 (default route, gro on, tso off): no such interface: eth7"
+    )
 
 
 def test_as_json_is_json_of_everything() -> None:
@@ -265,6 +268,7 @@ def test_as_json_is_json_of_everything() -> None:
         "nat",
         "nic",
         "nic_problem",
+        "nic_reason",
         "node",
         "offloads",
         "overlays",

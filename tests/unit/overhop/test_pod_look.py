@@ -102,7 +102,7 @@ def test_doctor_of_a_node_asks_whom_the_agent_asks(monkeypatch: pytest.MonkeyPat
         commands.append(command)
         raise OSError
 
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("overhop.controlled.subprocess.run", run)
     assert controlled.doctor_findings("none")
     assert commands[0][-4:] == ["doctor", "--json", "--cri", "none"]
 

@@ -111,7 +111,7 @@ def populate(engine: Dockerd) -> None:
 
 
 def _started(space: netns.Netns, place: Path) -> Dockerd:
-    """It sees /run, /opt and /etc of its own: it would use the machine's containerd, and write a key there."""
+    """With /run, /opt and /etc of its own: it would use the machine's containerd, and write a key."""
     (place / "none.json").write_text(json.dumps({}))
     sock = place / "docker.sock"
     options = [

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overhop.lab import netns
-from tests.require import require_commands, require_root
+from tests.require import require, require_commands, require_root
 
-BUSYBOX = Path("/bin/busybox")
 IMAGE = "overhop-test"
 POD = {
     "io.kubernetes.pod.name": "web-0",
     "io.kubernetes.pod.namespace": "shop",
     "io.kubernetes.pod.uid": "0f8fad5b-d9cb-469f-a165-70867728950e",
 }
+_PLACES = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin"))
+_ENVIRONMENT = {**os.environ, "PATH": _PLACES}
+_PROGRAMS = ("dockerd", "docker", "docker-proxy", "containerd", "containerd-shim-runc-v2", "runc", "busybox")
 _WAIT_S = 60.0
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -39,7 +42,9 @@ class Dockerd:
     def docker(self, *arguments: str, text: bytes = b"") -> str:
         """Run the client; its output without the newline at the end."""
         command = ("docker", "--host", f"unix://{self.socket}", *arguments)
-        done = subprocess.run(command, input=text, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, input=text, capture_output=True, timeout=60, check=False, env=_ENVIRONMENT
+        )
         assert done.returncode == 0, f"{arguments}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
 
@@ -61,8 +66,9 @@ class Dockerd:
 def dockerd(place: Path) -> Iterator[Dockerd]:
     """An engine with one image, whose files are below `place`."""
     require_root()
-    require_commands("dockerd", "docker", "containerd", "runc", "iptables")
-    require_commands("busybox", "mount", "nsenter", "tar", "unshare")
+    missing = [name for name in _PROGRAMS if shutil.which(name, path=_PLACES) is None]
+    require(not missing, f"the commands {', '.join(missing)} (./dev test downloads them)")
+    require_commands("iptables", "mount", "nsenter", "tar", "unshare")
     [space] = netns.create([f"oht-{os.getpid()}-{secrets.token_hex(3)}"])
     engine = None
     try:
@@ -105,7 +111,7 @@ def populate(engine: Dockerd) -> None:
 
 
 def _started(space: netns.Netns, place: Path) -> Dockerd:
-    """/run is its own: an engine would use the machine's containerd, and its locks."""
+    """With /run, /opt and /etc of its own: it would use the machine's containerd, and write a key."""
     (place / "none.json").write_text(json.dumps({}))
     sock = place / "docker.sock"
     options = [
@@ -118,16 +124,21 @@ def _started(space: netns.Netns, place: Path) -> Dockerd:
         "--log-level=warn",
     ]
     private = ("unshare", "--mount", "--propagation=private", "sh", "-c")
-    script = 'mount -t tmpfs tmpfs /run && exec dockerd "$@"'
+    script = (
+        "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /opt && cp -a /etc /run/etc && "
+        'mount --bind /run/etc /etc && exec dockerd "$@"'
+    )
     with (place / "log").open("wb") as log:
-        process = space.popen((*private, script, "dockerd", *options), stdout=log, stderr=log)
+        process = space.popen(
+            (*private, script, "dockerd", *options), stdout=log, stderr=log, env=_ENVIRONMENT
+        )
     return Dockerd(space, sock, process, f"/{space.name}")
 
 
 def _await(engine: Dockerd, place: Path) -> None:
     deadline_s = time.monotonic() + _WAIT_S
     command = ("docker", "--host", f"unix://{engine.socket}", "version")
-    while subprocess.run(command, capture_output=True, check=False).returncode != 0:
+    while subprocess.run(command, capture_output=True, check=False, env=_ENVIRONMENT).returncode != 0:
         said = (place / "log").read_text()[-2000:]
         assert engine.process.poll() is None, f"dockerd ended: {said}"
         assert time.monotonic() < deadline_s, f"dockerd does not answer: {said}"
@@ -137,7 +148,7 @@ def _await(engine: Dockerd, place: Path) -> None:
 def _import_image(engine: Dockerd, place: Path) -> None:
     tree = place / "image"
     tree.mkdir()
-    shutil.copy(shutil.which("busybox") or BUSYBOX, tree / "busybox")
+    shutil.copy(shutil.which("busybox", path=_PLACES) or "busybox", tree / "busybox")
     (tree / "sleep").symlink_to("busybox")
     (tree / "ping").symlink_to("busybox")
     packed = subprocess.run(("tar", "-C", str(tree), "-c", "."), capture_output=True, check=True).stdout

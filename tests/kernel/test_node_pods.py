@@ -69,6 +69,7 @@ def node(new_netns: Callable[[], Netns]) -> Node:
             "link set vbridge master br0 up",
             f"link add vrouted type veth peer name eth0 netns {made.routed.name}",
             "link set vrouted up",
+            "addr add 10.78.0.1/30 dev vrouted",
             "route add 10.77.9.9/32 dev vrouted",
         ]
     )

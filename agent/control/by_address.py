@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.control.client import ControllerAddress, ControllerClient, ControllerError
+from agent.control.client import ControllerAddress, ControllerClient, ControllerError, Reply
+from agent.control.controller_clock import ControllerClock, own_offset_ns
 from agent.control.pods import OwnPod
 from agent.network.behind import addresses_behind, read_kernel
 from agent.network.links import links
@@ -34,6 +35,7 @@ class PodsByAddress:
 
     def __init__(self, address: ControllerAddress) -> None:
         self._client = ControllerClient(address)
+        self._clock = ControllerClock()
         self._known: dict[Nameless, OwnPod] = {}
         self._next_ask_s = 0.0
 
@@ -64,9 +66,10 @@ class PodsByAddress:
 
     def _asked(self, new: Sequence[Nameless]) -> list[dict[str, Any]]:
         """Raises ControllerError."""
-        now_ns = time.time_ns()
-        body = {"asked": [_question(each, now_ns) for each in new]}
-        reply = self._client.request("POST", "/v1/names", json.dumps(body).encode())
+        if not self._clock.is_heard and not all(each.uid for each in new):
+            self._request([])
+        now_ns = time.time_ns() + self._clock.ahead_ns(own_offset_ns())
+        reply = self._request([_question(each, now_ns) for each in new])
         try:
             found = json.loads(reply.body)["names"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -74,6 +77,12 @@ class PodsByAddress:
         if not isinstance(found, list) or len(found) != len(new):
             raise ControllerError(0, "its answer is no list of names")
         return [each if isinstance(each, dict) else {} for each in found]
+
+    def _request(self, questions: list[dict[str, object]]) -> Reply:
+        asked_ns = time.monotonic_ns()
+        reply = self._client.request("POST", "/v1/names", json.dumps({"asked": questions}).encode())
+        self._clock.hear(reply.date, asked_ns, time.monotonic_ns())
+        return reply
 
 
 def _question(one: Nameless, now_ns: int) -> dict[str, object]:

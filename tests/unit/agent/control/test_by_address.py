@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any
 
@@ -28,7 +30,8 @@ class Node:
 
     def answer(self, one: Asked) -> Said:
         addresses = [each.get("address") or each["uid"] for each in json.loads(one.body)["asked"]]
-        self.asked.append(addresses)
+        if addresses:  # else only the time is asked for
+            self.asked.append(addresses)
         found = [self.names.get(each, {"kind": "unknown"}) for each in addresses]
         return Said(self.status, json.dumps({"names": found}).encode())
 
@@ -110,3 +113,17 @@ def test_pod_whose_uid_is_known_is_told_by_it(node: Node, address: ControllerAdd
     assert found == (OwnPod("u1", "shop", "web-1", "veth7", (ip_address("10.0.0.7"),), {"app": "web"}),)
     assert problem == ""
     look._client.close()
+
+
+def test_node_whose_clock_is_ahead_asks_in_the_controllers_time(node: Node) -> None:
+    times: list[int] = []
+
+    def answer(one: Asked) -> Said:
+        times.extend(each["until_ns"] for each in json.loads(one.body)["asked"])
+        said = node.answer(one)
+        said.headers["Date"] = formatdate(time.time() - 3600, usegmt=True)
+        return said
+
+    with fake_controller(answer) as address:
+        PodsByAddress(address).named([Nameless("veth7", (ip_address("10.0.0.7"),))])
+    assert 3598 <= time.time() - times[0] / 1e9 <= 3602

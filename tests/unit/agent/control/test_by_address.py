@@ -2,6 +2,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any
@@ -124,6 +125,6 @@ def test_node_whose_clock_is_ahead_asks_in_the_controllers_time(node: Node) -> N
         said.headers["Date"] = formatdate(time.time() - 3600, usegmt=True)
         return said
 
-    with fake_controller(answer) as address:
-        PodsByAddress(address).named([Nameless("veth7", (ip_address("10.0.0.7"),))])
+    with fake_controller(answer) as address, closing(PodsByAddress(address)) as one:
+        one.named([Nameless("veth7", (ip_address("10.0.0.7"),))])
     assert 3598 <= time.time() - times[0] / 1e9 <= 3602

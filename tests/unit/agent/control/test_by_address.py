@@ -2,7 +2,6 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any
@@ -125,6 +124,8 @@ def test_node_whose_clock_is_ahead_asks_in_the_controllers_time(node: Node) -> N
         said.headers["Date"] = formatdate(time.time() - 3600, usegmt=True)
         return said
 
-    with fake_controller(answer) as address, closing(PodsByAddress(address)) as one:
-        one.named([Nameless("veth7", (ip_address("10.0.0.7"),))])
+    with fake_controller(answer) as address:
+        look = PodsByAddress(address)
+        look.named([Nameless("veth7", (ip_address("10.0.0.7"),))])
+        look._client.close()
     assert 3598 <= time.time() - times[0] / 1e9 <= 3602

@@ -21,7 +21,7 @@ def api_server() -> Iterator[Kubernetes]:
 def installed() -> Iterator[Installation]:
     """Two nodes, overhop and its InfluxDB.
 
-    kube-proxy is in iptables mode, or OVERHOP_TEST_PROXY_MODE; the network is flannel's VXLAN, or OVERHOP_TEST_CNI.
+    kube-proxy in iptables mode, or OVERHOP_TEST_PROXY_MODE; flannel's VXLAN, or OVERHOP_TEST_CNI.
     """
     mode = os.environ.get("OVERHOP_TEST_PROXY_MODE", "iptables")
     cni = os.environ.get("OVERHOP_TEST_CNI", "flannel")

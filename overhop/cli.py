@@ -719,6 +719,14 @@ def demo(
     no_sidecar: Annotated[
         bool, typer.Option("--no-sidecar", help="Plain servers instead of a mesh with Envoy.")
     ] = False,
+    relocation: Annotated[
+        Literal["off", "lua", "native"],
+        typer.Option(help="How sidecars move the trace context to the head of the header; off: not at all."),
+    ] = "lua",
+    tracer: Annotated[
+        Literal["opentelemetry", "zipkin"],
+        typer.Option(help="Of the sidecars: with W3C context, or with B3 in several headers and W3C."),
+    ] = "opentelemetry",
     store: Annotated[
         str | None,
         typer.Option(
@@ -738,7 +746,10 @@ def demo(
     """
     from overhop.commands.demo import DemoOptions, do_demo
 
-    return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, store, serve, as_json))
+    options = DemoOptions(
+        requests, cni, not no_sidecar, relocation, tracer, qps, window, store, serve, as_json
+    )
+    return do_demo(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

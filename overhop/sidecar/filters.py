@@ -34,7 +34,7 @@ def whole_chain(filters: list[Data]) -> list[Data]:
 
 
 def lua_source(relocation: Relocation) -> str:
-    """relocate.lua and the line that tells it the headers. Names are tokens: a JSON string is a Lua string."""
+    """relocate.lua, told the headers. Names are tokens, so that their JSON strings are strings of Lua too."""
     names = ", ".join(json.dumps(name) for name in relocation.headers)
     return f"local CONTEXT_HEADERS = {{{names}}}\n" + (PATCH / "relocate.lua").read_text()
 

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""relocate.lua where a request goes out more than once, in another protocol, or is no request any more."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from overhop.sidecar.contexts import Relocation
+from overhop.sidecar.filters import Data, upstream_filters, whole_chain
+from overhop.sidecar.protocols import upstream_protocol
+from tests.e2e.envoy import require_envoy
+from tests.kernel.leaks import wait_until
+from tests.sidecar.proxy import Proxy, cluster, envoy, exchange, listener
+from tests.sidecar.recorder import HEAD_END, OK, Fields, Recorder, recording_http1, recording_http2
+
+VALUE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+REQUEST = b"GET /x HTTP/1.1\r\nhost: shop\r\na: 1\r\ntraceparent: %s\r\n\r\n" % VALUE
+MOVED = b"GET /x HTTP/1.1\r\nhost: shop\r\ntraceparent: %s\r\na: 1\r\n" % VALUE
+
+
+@pytest.fixture(autouse=True)
+def program() -> None:
+    require_envoy()
+
+
+def relocating(name: str, server: Recorder, protocol: Data) -> Data:
+    chain = whole_chain(upstream_filters("lua", Relocation()))
+    return cluster(name, [server.port], protocol | {"http_filters": chain})
+
+
+@contextmanager
+def proxied(tmp_path: Path, server: Recorder, route: Data, **manager: object) -> Iterator[Proxy]:
+    """Listener `moved` leads over HTTP/1.1 to the server, by a cluster of that name."""
+    listeners = [listener("moved", {"cluster": "moved"} | route, **manager)]
+    with envoy(tmp_path, listeners, [relocating("moved", server, upstream_protocol("h1"))]) as proxy:
+        yield proxy
+
+
+def test_relocation_of_retries_leads_in_each(tmp_path: Path) -> None:
+    answers = iter([b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"] * 2 + [OK])
+    policy: Data = {"retry_policy": {"retry_on": "5xx", "num_retries": 3}}
+    with recording_http1(lambda _: next(answers)) as server, proxied(tmp_path, server, policy) as proxy:
+        assert exchange(proxy.ports["moved"], REQUEST).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [head.startswith(MOVED) for head in server.heads] == [True, True, True]
+
+
+def test_relocation_of_hedged_requests_leads_in_each(tmp_path: Path) -> None:
+    answers = iter([b"", OK])  # the first is never answered: its time is over, a second goes out beside it
+    policy: Data = {
+        "retry_policy": {"retry_on": "5xx", "num_retries": 2, "per_try_timeout": "0.3s"},
+        "hedge_policy": {"hedge_on_per_try_timeout": True},
+    }
+    with recording_http1(lambda _: next(answers)) as server, proxied(tmp_path, server, policy) as proxy:
+        assert exchange(proxy.ports["moved"], REQUEST).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert [head.startswith(MOVED) for head in server.heads] == [True, True]
+
+
+def test_relocation_of_a_shadow_leads_in_both(tmp_path: Path) -> None:
+    mirrored: Data = {
+        "cluster": "moved",
+        "request_mirror_policies": [
+            {"cluster": "shadow", "runtime_fraction": {"default_value": {"numerator": 100}}}
+        ],
+    }
+    h1 = upstream_protocol("h1")
+    with recording_http1() as server, recording_http1() as shadow:
+        clusters = [relocating("moved", server, h1), relocating("shadow", shadow, h1)]
+        with envoy(tmp_path, [listener("moved", mirrored)], clusters) as proxy:
+            assert exchange(proxy.ports["moved"], REQUEST).startswith(b"HTTP/1.1 200 OK\r\n")
+            wait_until(lambda: len(shadow.heads) == 1, "the shadow arrived")
+    assert server.heads[0].startswith(MOVED)
+    assert shadow.heads[0].startswith(MOVED.replace(b"host: shop", b"host: shop-shadow"))
+
+
+def test_relocation_of_an_upgrade_keeps_it_one(tmp_path: Path) -> None:
+    request = (
+        b"GET /ws HTTP/1.1\r\nhost: shop\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\ntraceparent: %s\r\n\r\n" % VALUE
+    )
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+    with (
+        recording_http1(lambda _: switched) as server,
+        proxied(tmp_path, server, {}, upgrade_configs=[{"upgrade_type": "websocket"}]) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.ports["moved"]), 30) as client,
+    ):
+        client.sendall(request)
+        data = b""
+        while HEAD_END not in data:
+            data += client.recv(1 << 16)
+        assert data.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        client.sendall(b"\x81\x05hello")
+        assert client.recv(1 << 16) == b"\x81\x05hello"
+    assert server.heads == [
+        b"GET /ws HTTP/1.1\r\nhost: shop\r\ntraceparent: %s\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"x-forwarded-proto: http\r\n\r\n" % VALUE
+    ]
+
+
+def test_relocation_keeps_the_case_of_names_where_the_cluster_does(tmp_path: Path) -> None:
+    case = upstream_protocol("preserve-case")
+    came: Data = {"http_protocol_options": case["explicit_http_config"]["http_protocol_options"]}  # type: ignore[index]
+    request = (
+        b"GET / HTTP/1.1\r\nHost: shop\r\nX-One: 1\r\nx-TWO: 2\r\nX-One: 3\r\nTraceParent: %s\r\n\r\n" % VALUE
+    )
+    with recording_http1() as server:
+        clusters = [relocating("moved", server, case)]
+        with envoy(tmp_path, [listener("moved", {"cluster": "moved"}, **came)], clusters) as proxy:
+            assert exchange(proxy.ports["moved"], request).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert server.heads == [
+        b"GET / HTTP/1.1\r\nHost: shop\r\nTraceParent: %s\r\nX-One: 1\r\nx-TWO: 2\r\nX-One: 3\r\n"
+        b"x-forwarded-proto: http\r\n\r\n" % VALUE
+    ]
+
+
+def test_relocation_on_http2_puts_the_context_behind_the_pseudo_headers(tmp_path: Path) -> None:
+    with recording_http2() as server:
+        clusters = [relocating("moved", server, upstream_protocol("h2"))]
+        with envoy(tmp_path, [listener("moved", {"cluster": "moved"})], clusters) as proxy:
+            assert b"200 OK" in exchange(proxy.ports["moved"], REQUEST)
+    assert without_pseudo(server.fields[0]) == [
+        (b"traceparent", VALUE),
+        (b"a", b"1"),
+        (b"x-forwarded-proto", b"http"),
+    ]
+
+
+def test_relocation_of_grpc_keeps_body_and_trailers(tmp_path: Path) -> None:
+    fields = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", b"/shop.Cart/Get"),
+        (b":authority", b"shop"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-timeout", b"5S"),
+        (b"bin-bin", b"AAEC"),
+        (b"traceparent", VALUE),
+    ]
+    with recording_http2() as server:
+        clusters = [relocating("moved", server, upstream_protocol("h2"))]
+        with envoy(tmp_path, [listener("moved", {"cluster": "moved"})], clusters) as proxy:
+            assert call(proxy.ports["moved"], fields, b"\0\0\0\0\2hi") == (
+                b"\0\0\0\0\2ok",
+                [(b"grpc-status", b"0")],
+            )
+    assert without_pseudo(server.fields[0]) == [
+        (b"traceparent", VALUE),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-timeout", b"5S"),
+        (b"bin-bin", b"AAEC"),
+        (b"x-forwarded-proto", b"http"),
+    ]
+
+
+def without_pseudo(fields: Fields) -> Fields:
+    """What comes behind the pseudo headers, which must come first."""
+    names = [name for name, _ in fields]
+    count = sum(name.startswith(b":") for name in names)
+    assert all(name.startswith(b":") for name in names[:count])
+    return fields[count:]
+
+
+def call(port: int, fields: Fields, body: bytes) -> tuple[bytes, Fields]:
+    """Body and trailers of the answer to one request of HTTP/2."""
+    made = h2.config.H2Configuration(header_encoding=None)
+    connection = h2.connection.H2Connection(config=made)
+    connection.initiate_connection()
+    connection.send_headers(1, fields)
+    connection.send_data(1, body, end_stream=True)
+    answer, trailers = b"", None
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
+        sock.sendall(connection.data_to_send())
+        while trailers is None:
+            data = sock.recv(1 << 16)
+            assert data, "closed before the trailers"
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    answer += event.data or b""
+                elif isinstance(event, h2.events.TrailersReceived):
+                    trailers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
+            sock.sendall(connection.data_to_send())
+    return answer, trailers

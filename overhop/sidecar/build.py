@@ -41,7 +41,8 @@ def find_compiler(environment: Mapping[str, str] = os.environ) -> list[str]:
         found = found or shutil.which(name, path=path)
     if found is None:
         raise BuildError(
-            f"{', '.join(COMPILERS)}: no C compiler found: install one (apt install gcc libc6-dev), or name one by CC"
+            f"{', '.join(COMPILERS)}: no C compiler found: install one (apt install gcc libc6-dev), "
+            "or name one by CC"
         )
     return [found, *named[1:]]
 

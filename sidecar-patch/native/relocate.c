@@ -59,9 +59,9 @@ static size_t count_leading(const struct request *request) {
 }
 
 /* Contexts in their order, then all others: nothing to do, as where there is no context. */
-static bool is_arranged(const struct request *request, size_t from) {
+static bool is_arranged(const struct request *request) {
     uint8_t last = 0;
-    for (size_t at = from; at < request->count; at++) {
+    for (size_t at = request->begin; at < request->count; at++) {
         if (request->places[at] < last)
             return false;
         last = request->places[at];
@@ -98,14 +98,15 @@ static void find_first(struct request *request, uint32_t *slots, size_t size) {
 }
 
 /*
- * A header without a value cannot be moved (envoy_abi.h), so what stands before the last one stays where it is, and so
- * does, further on, what has the same name as something that stays. `last` is room for one number a header.
+ * A header without a value cannot be moved (envoy_abi.h). So what stands before the last one that is no context stays
+ * where it is, and so does, further on, what has the same name as something that stays. Returns where that ends;
+ * `last` is room for one number a header.
  */
 static size_t hold(const struct request *request, size_t from, uint32_t *last) {
     size_t end = from;
     for (size_t at = from; at < request->count; at++) {
         last[request->first[at]] = (uint32_t)at;
-        if (request->headers[at].value_length == 0)
+        if (request->headers[at].value_length == 0 && request->places[at] == OTHER)
             end = at + 1;
     }
     for (size_t at = from; at < end; at++) {
@@ -127,10 +128,30 @@ static void sort(struct request *request) {
 }
 
 static size_t count_kept(const struct request *request) {
-    size_t kept = 1;
-    while (request->order[kept - 1] < request->order[kept])
+    size_t count = request->count - request->begin, kept = count > 0;
+    while (kept < count && request->order[kept - 1] < request->order[kept])
         kept++;
     return kept;
+}
+
+/* A context without a value, which cannot be moved, would have to. */
+static bool moves_empty(const struct request *request) {
+    for (size_t at = request->kept; at < request->count - request->begin; at++) {
+        if (request->headers[request->order[at]].value_length == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Contexts in the order that they have: then only others move. */
+static void keep_order_of_contexts(struct request *request) {
+    for (size_t at = request->begin; at < request->count; at++)
+        request->places[at] = request->places[at] == OTHER ? OTHER : 0;
+}
+
+static void find_order(struct request *request) {
+    sort(request);
+    request->kept = count_kept(request);
 }
 
 /* ---- moving ------------------------------------------------------------------------------- */
@@ -190,9 +211,14 @@ static size_t count_bytes(const struct request *request) {
 
 /* ---- the filter --------------------------------------------------------------------------- */
 
-/* With the wanted order known and memory for the copies: moves, or leaves everything as it was. */
+/* The wanted order is known: moves, or leaves everything as it was. */
 static void relocate(struct request *request) {
-    char *bytes = malloc(count_bytes(request) + 1);
+    size_t size = count_bytes(request);
+    if (size > MAX_BYTES) {
+        count_one(request, SKIPPED);
+        return;
+    }
+    char *bytes = malloc(size + 1);
     if (bytes == NULL) {
         count_one(request, ERRORS);
         return;
@@ -217,15 +243,16 @@ static void arrange(struct request *request) {
     request->order = memory + count;
     find_first(request, memory + 2 * count, size);
     request->begin = hold(request, leading, request->order);
-    if (request->begin != leading)
-        count_one(request, HELD);
-    if (count_bytes(request) > MAX_BYTES) {
-        count_one(request, SKIPPED);
-    } else if (!is_arranged(request, request->begin)) {
-        sort(request);
-        request->kept = count_kept(request);
-        relocate(request);
+    find_order(request);
+    bool moves_what_cannot = moves_empty(request);
+    if (moves_what_cannot) {
+        keep_order_of_contexts(request);
+        find_order(request);
     }
+    if (moves_what_cannot || request->begin != leading)
+        count_one(request, HELD);
+    if (request->kept < count - request->begin)
+        relocate(request);
     free(memory);
 }
 
@@ -238,7 +265,7 @@ static void read_and_arrange(struct request *request) {
     for (size_t at = 0; at < request->count; at++)
         request->places[at] = place_of(request->config, headers[at].name, headers[at].name_length);
     request->begin = count_leading(request);
-    if (!is_arranged(request, request->begin))
+    if (!is_arranged(request))
         arrange(request);
 }
 

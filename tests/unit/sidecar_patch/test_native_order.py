@@ -28,8 +28,15 @@ def _names(fake: FakeEnvoy) -> None:
 
 def relocated(headers: Headers) -> Headers:
     """What is asked for, if no value is empty."""
-    contexts = [header for wanted in NAMES for header in headers if header[0] == wanted]
-    return contexts + [header for header in headers if header[0] not in NAMES]
+    return [header for wanted in NAMES for header in of_name(wanted, headers)] + others(headers)
+
+
+def others(headers: Headers) -> Headers:
+    return [header for header in headers if header[0] not in NAMES]
+
+
+def of_name(wanted: bytes, headers: Headers) -> Headers:
+    return [header for header in headers if header[0] == wanted]
 
 
 def test_order_of_contexts_is_that_of_the_configuration(fake: FakeEnvoy) -> None:
@@ -81,6 +88,25 @@ def test_order_before_a_header_without_a_value_is_left_and_counted(fake: FakeEnv
     assert served.counted == {"held": 1, "relocated": 1}
 
 
+def test_order_with_a_context_without_a_value_behind_another_is_the_wanted_one(fake: FakeEnvoy) -> None:
+    # As Envoy's OpenTelemetry tracer appends them.
+    served = fake.serve([*PSEUDO, (b"a", b"1"), (b"traceparent", b"t"), (b"tracestate", b"")])
+    assert served.headers == [*PSEUDO, (b"traceparent", b"t"), (b"tracestate", b""), (b"a", b"1")]
+    assert served.counted == {"relocated": 1}
+
+
+def test_order_of_contexts_is_kept_where_one_without_a_value_would_have_to_move(fake: FakeEnvoy) -> None:
+    served = fake.serve([(b"a", b"1"), (b"tracestate", b""), (b"b", b"2"), (b"traceparent", b"t")])
+    assert served.headers == [(b"tracestate", b""), (b"traceparent", b"t"), (b"a", b"1"), (b"b", b"2")]
+    assert served.counted == {"held": 1, "relocated": 1}
+
+
+def test_order_that_cannot_be_bettered_is_counted_as_held(fake: FakeEnvoy) -> None:
+    headers = [(b"b3", b"b"), (b"traceparent", b"t"), (b"none", b"")]
+    served = fake.serve(headers)
+    assert (served.headers, served.counted, served.calls) == (headers, {"held": 1}, 2)
+
+
 def test_order_of_what_shares_a_name_with_what_is_left_is_left(fake: FakeEnvoy) -> None:
     headers = [(b"a", b"1"), (b"none", b""), (b"b", b"2"), (b"a", b"3"), (b"c", b"4"), (b"b3", b"b")]
     assert fake.serve(headers).headers == [*headers[:4], (b"b3", b"b"), (b"c", b"4")]
@@ -99,13 +125,9 @@ def test_order_with_empty_values_loses_nothing_and_keeps_the_others_in_order(
 ) -> None:
     served = fake.serve(PSEUDO + headers).headers
     assert Counter(served) == Counter(PSEUDO + headers)
-    assert [each for each in served if each[0] not in NAMES] == [
-        each for each in PSEUDO + headers if each[0] not in NAMES
-    ]
+    assert others(served) == others(PSEUDO + headers)
     for wanted in NAMES:
-        assert [each for each in served if each[0] == wanted] == [
-            each for each in headers if each[0] == wanted
-        ]
+        assert of_name(wanted, served) == of_name(wanted, headers)
 
 
 @many

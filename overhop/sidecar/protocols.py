@@ -6,9 +6,9 @@ from typing import Final, Literal, get_args
 
 from overhop.sidecar.filters import Data, whole_chain
 
-Protocol = Literal["h1", "h2", "auto", "preserve-case"]
-"""`h1`: HTTP/1.1; `h2`: HTTP/2; `auto`: as the client came;
-`preserve-case`: HTTP/1.1 with names in the case in which they came."""
+Protocol = Literal["h1", "h2", "auto", "preserve-case", "auto-preserve-case"]
+"""`h1`: HTTP/1.1; `h2`: HTTP/2; `auto`: as the client came; `preserve-case`: HTTP/1.1 with names in the case
+in which they came. Istio 1.28 to 1.30 generates them in pilot/pkg/networking/core/cluster_builder.go."""
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _PRESERVE_CASE: Final = "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"
@@ -25,11 +25,12 @@ def protocol_options(protocol: Protocol, filters: Sequence[Data]) -> Data:
 
 def upstream_protocol(protocol: Protocol) -> Data:
     """The choice of HttpProtocolOptions alone."""
-    if protocol == "auto":
-        return {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+    http1 = preserved_case() if protocol.endswith("preserve-case") else {}
+    if protocol.startswith("auto"):
+        both: Data = {"http_protocol_options": http1, "http2_protocol_options": {}}
+        return {"use_downstream_protocol_config": both}
     if protocol == "h2":
         return {"explicit_http_config": {"http2_protocol_options": {}}}
-    http1 = preserved_case() if protocol == "preserve-case" else {}
     return {"explicit_http_config": {"http_protocol_options": http1}}
 
 

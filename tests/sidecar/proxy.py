@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
+
 from overhop.lab.envoy import OPTIONS, find_envoy
 from overhop.sidecar.filters import Data
 from tests.kernel.leaks import wait_until
-from tests.sidecar.recorder import HEAD_END, content_length
+from tests.sidecar.recorder import HEAD_END, Fields, content_length
 
 _TYPE = "type.googleapis.com/envoy"
 _PROTOCOLS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -159,3 +163,25 @@ def exchange(port: int, request: bytes) -> bytes:
             assert more, f"closed after {data!r}"
             data += more
         return data
+
+
+def call(port: int, fields: Fields, body: bytes) -> tuple[bytes, Fields]:
+    """Body and trailers of the answer to one request of HTTP/2."""
+    made = h2.config.H2Configuration(header_encoding=None)
+    connection = h2.connection.H2Connection(config=made)
+    connection.initiate_connection()
+    connection.send_headers(1, fields)
+    connection.send_data(1, body, end_stream=True)
+    answer, trailers = b"", None
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
+        sock.sendall(connection.data_to_send())
+        while trailers is None:
+            data = sock.recv(1 << 16)
+            assert data, "closed before the trailers"
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    answer += event.data or b""
+                elif isinstance(event, h2.events.TrailersReceived):
+                    trailers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
+            sock.sendall(connection.data_to_send())
+    return answer, trailers

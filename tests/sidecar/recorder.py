@@ -139,8 +139,31 @@ def recording_http1(answer: Callable[[bytes], bytes] = lambda _: OK) -> Iterator
 
 
 @contextmanager
+def recording() -> Iterator[Recorder]:
+    """A server of both: HTTP/2 begins with a preface (RFC 9113 section 3.4)."""
+    recorder = Recorder()
+
+    def serve(sock: socket.socket) -> None:
+        if sock.recv(3, socket.MSG_PEEK | socket.MSG_WAITALL) == b"PRI":
+            _serve_http2(sock, recorder)
+        else:
+            _serve_http1(sock, recorder, lambda _: OK)
+
+    with _listening(serve) as recorder.port:
+        yield recorder
+
+
+@contextmanager
 def recording_http2() -> Iterator[Recorder]:
     """A server of HTTP/2 without TLS."""
     recorder = Recorder()
     with _listening(lambda sock: _serve_http2(sock, recorder)) as recorder.port:
         yield recorder
+
+
+def without_pseudo(fields: Fields) -> Fields:
+    """What comes behind the pseudo headers, which must come first."""
+    names = [name for name, _ in fields]
+    count = sum(name.startswith(b":") for name in names)
+    assert all(name.startswith(b":") for name in names[:count])
+    return fields[count:]

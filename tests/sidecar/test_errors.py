@@ -36,7 +36,7 @@ end
 """
 CONTEXT = b"b3: 0\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nb3: 1\r\n"
 STEPS = 1 + 13 + 2 * 8
-"""headers(), four pseudo headers, eight others and the end of the loop, and each of these out and in again."""
+"""headers(), four pseudo headers, eight others and the end of the loop, and each of the eight out and in."""
 
 
 def test_relocation_that_fails_at_any_step_lets_the_request_pass_unchanged_and_counts(tmp_path: Path) -> None:

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import h2.config
-import h2.connection
-import h2.events
 import pytest
 
 from overhop.sidecar.contexts import Relocation
@@ -16,8 +13,8 @@ from overhop.sidecar.filters import Data, upstream_filters, whole_chain
 from overhop.sidecar.protocols import upstream_protocol
 from tests.e2e.envoy import require_envoy
 from tests.kernel.leaks import wait_until
-from tests.sidecar.proxy import Proxy, cluster, envoy, exchange, listener
-from tests.sidecar.recorder import HEAD_END, OK, Fields, Recorder, recording_http1, recording_http2
+from tests.sidecar.proxy import Proxy, call, cluster, envoy, exchange, listener
+from tests.sidecar.recorder import HEAD_END, OK, Recorder, recording_http1, recording_http2, without_pseudo
 
 VALUE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 REQUEST = b"GET /x HTTP/1.1\r\nhost: shop\r\na: 1\r\ntraceparent: %s\r\n\r\n" % VALUE
@@ -80,8 +77,9 @@ def test_relocation_of_a_shadow_leads_in_both(tmp_path: Path) -> None:
 
 def test_relocation_of_an_upgrade_keeps_it_one(tmp_path: Path) -> None:
     request = (
-        b"GET /ws HTTP/1.1\r\nhost: shop\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
-        b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\ntraceparent: %s\r\n\r\n" % VALUE
+        b"GET /ws HTTP/1.1\r\nhost: shop\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\ntraceparent: %s\r\n\r\n"
+        % VALUE
     )
     switched = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
     with (
@@ -158,33 +156,3 @@ def test_relocation_of_grpc_keeps_body_and_trailers(tmp_path: Path) -> None:
         (b"bin-bin", b"AAEC"),
         (b"x-forwarded-proto", b"http"),
     ]
-
-
-def without_pseudo(fields: Fields) -> Fields:
-    """What comes behind the pseudo headers, which must come first."""
-    names = [name for name, _ in fields]
-    count = sum(name.startswith(b":") for name in names)
-    assert all(name.startswith(b":") for name in names[:count])
-    return fields[count:]
-
-
-def call(port: int, fields: Fields, body: bytes) -> tuple[bytes, Fields]:
-    """Body and trailers of the answer to one request of HTTP/2."""
-    made = h2.config.H2Configuration(header_encoding=None)
-    connection = h2.connection.H2Connection(config=made)
-    connection.initiate_connection()
-    connection.send_headers(1, fields)
-    connection.send_data(1, body, end_stream=True)
-    answer, trailers = b"", None
-    with socket.create_connection(("127.0.0.1", port), 30) as sock:
-        sock.sendall(connection.data_to_send())
-        while trailers is None:
-            data = sock.recv(1 << 16)
-            assert data, "closed before the trailers"
-            for event in connection.receive_data(data):
-                if isinstance(event, h2.events.DataReceived):
-                    answer += event.data or b""
-                elif isinstance(event, h2.events.TrailersReceived):
-                    trailers = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
-            sock.sendall(connection.data_to_send())
-    return answer, trailers

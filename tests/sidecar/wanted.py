@@ -10,9 +10,9 @@ Fields = list[tuple[bytes, bytes]]
 def wanted(fields: Fields, names: Sequence[bytes], *, moves_empty: bool) -> Fields:
     """Contexts as `names` has them, then the others as they were.
 
-    Unless `moves_empty`, the filter cannot move what has no value (docs/sidecar-native.md): what stands before the
-    last such header that is no context stays, with all of the same names; and behind it contexts keep their order
-    if one without a value would have to move.
+    Unless `moves_empty`, the filter cannot move what has no value (docs/sidecar-native.md): what stands
+    before the last such header that is no context stays, with all of the same names; and behind it contexts
+    keep their order if one without a value would have to move.
     """
     begin = 0 if moves_empty else _held(fields, names)
     rest = fields[begin:]

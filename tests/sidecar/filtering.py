@@ -9,11 +9,11 @@ from pathlib import Path
 from overhop.sidecar.contexts import Relocation
 from overhop.sidecar.filters import Data, Variant, upstream_filters, whole_chain
 from overhop.sidecar.module import SEARCH_PATH
-from tests.sidecar.proxy import Proxy, cluster, envoy
+from tests.sidecar.proxy import Proxy, cluster, envoy, running
 from tests.sidecar.recorder import Recorder
 
-ERRORS = {"lua": "cluster.moved.lua.errors", "native": "dynamicmodulescustom.relocate_errors_total"}
-"""Of the filter in a cluster `moved`: requests that it left as they were since something failed."""
+ERRORS = {"lua": "lua.errors", "native": "dynamicmodulescustom.relocate_errors_total"}
+"""Of the filter, below its cluster: requests that it left as they were since something failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Filtering:
         """Runs until the end of the block."""
         return envoy(self.files, listeners, clusters, {SEARCH_PATH: str(self.modules)})
 
-    def errors(self, proxy: Proxy) -> int:
-        """Of the cluster `moved`."""
-        return proxy.statistic(ERRORS[self.variant])
+    def running(self, bootstrap: Data) -> AbstractContextManager[Proxy]:
+        """One with this configuration."""
+        return running(self.files, bootstrap, {SEARCH_PATH: str(self.modules)})
+
+    def errors(self, proxy: Proxy, cluster: str = "moved") -> int:
+        """Of the filter in a cluster."""
+        return proxy.statistic(f"cluster.{cluster}.{ERRORS[self.variant]}")

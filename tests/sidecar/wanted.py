@@ -8,21 +8,25 @@ Fields = list[tuple[bytes, bytes]]
 
 
 def wanted(fields: Fields, names: Sequence[bytes], *, moves_empty: bool) -> Fields:
-    """Contexts as `names` has them, then the others as they were.
+    """The fields in that order."""
+    return [fields[at] for at in wanted_order(fields, names, moves_empty=moves_empty)]
+
+
+def wanted_order(fields: Fields, names: Sequence[bytes], *, moves_empty: bool) -> list[int]:
+    """Places of the fields: contexts as `names` has them, then the others as they were.
 
     Unless `moves_empty`, the filter cannot move what has no value (docs/sidecar-native.md): what stands
     before the last such header that is no context stays, with all of the same names; and behind it contexts
     keep their order if one without a value would have to move.
     """
     begin = 0 if moves_empty else _held(fields, names)
-    rest = fields[begin:]
+    rest = range(begin, len(fields))
     contexts = sorted(
-        (at for at, (name, _) in enumerate(rest) if name in names), key=lambda at: names.index(rest[at][0])
+        (at for at in rest if fields[at][0] in names), key=lambda at: names.index(fields[at][0])
     )
-    if not moves_empty and any(not rest[at][1] for at in _moved(contexts)):
+    if not moves_empty and any(not fields[at][1] for at in _moved(contexts)):
         contexts.sort()
-    others = [field for field in rest if field[0] not in names]
-    return fields[:begin] + [rest[at] for at in contexts] + others
+    return [*range(begin), *contexts, *(at for at in rest if fields[at][0] not in names)]
 
 
 def _held(fields: Fields, names: Sequence[bytes]) -> int:

@@ -99,7 +99,7 @@ def soaked(given: argparse.Namespace) -> Iterator[Line]:
         yield Line(
             f"{variant}: memory flat (+{GROWTH_MB:g} MB at most)",
             found.growth_mb() <= GROWTH_MB,
-            f"{found.growth_mb():+.1f} MB from the second third to the last, {found.rss_mb[-1]:.0f} MB at the end",
+            f"{found.growth_mb():+.1f} MB from second to last third, {found.rss_mb[-1]:.0f} MB in all",
         )
 
 

@@ -56,7 +56,7 @@ class Reloading:
             yield Reloaded(proxy, self._port)
 
     def swap(self, reloaded: Reloaded) -> None:
-        """Another version of listener and cluster: with the filter, without it, and so on; Envoy has taken it."""
+        """Another version of listener and cluster: with the filter, without it, ... Envoy took it."""
         before = _updates(reloaded.proxy)
         reloaded.swaps += 1
         self._write(reloaded.swaps)

@@ -130,7 +130,7 @@ def latency(given: argparse.Namespace) -> Iterator[Line]:
     measured = variants()
     yield Line("the native module is built", "native" in measured, ", ".join(measured))
     took = latencies_us(measured, given.rounds, given.requests, 80.0)
-    limits = at_the_limit(measured, given.rounds, given.limit_requests)
+    limits = at_the_limit(measured, given.rounds, given.limit_seconds)
     print(_table(took, limits), flush=True)
     for variant in measured[1:]:
         ratio = estimate(ratios(took[variant], took["off"]))
@@ -155,9 +155,7 @@ def _per_hop_us(took: Mapping[Mode, Sequence[float]], variant: Mode) -> list[flo
 
 def _table(took: Mapping[Mode, Sequence[float]], limits: Mapping[Mode, Sequence[Round]]) -> str:
     """One line a variant: medians with their 95 % intervals."""
-    rows = [
-        "     variant | p50 at 80/s, ms | a hop more, µs | requests/s at the limit | proxy's CPU, µs a request"
-    ]
+    rows = ["     variant | p50 at 80/s, ms | a hop more, µs | requests/s at the limit | CPU, µs a request"]
     for variant in took:
         per_hop = "-" if variant == "off" else str(estimate(_per_hop_us(took, variant)))
         cells = (
@@ -182,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="of latency (%(default)s)")
     parser.add_argument("--requests", type=int, default=800, help="of a round at 80/s (%(default)s)")
     parser.add_argument(
-        "--limit-requests", type=int, default=20_000, help="of a round at the limit (%(default)s)"
+        "--limit-seconds", type=float, default=3, help="of a round at the limit (%(default)s)"
     )
     return show(parser, PARTS, arguments)
 

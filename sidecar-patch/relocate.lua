@@ -15,8 +15,12 @@ for place, name in ipairs(CONTEXT_HEADERS) do
   place_of[name] = place
 end
 
--- Removes what the lists name (a second removal of a name does nothing), then adds all of it in their order.
-local function renew(headers, names, values, order, count)
+-- What was read of the request at hand, and which of it is renewed. No call here yields, so that no two requests meet
+-- in these tables; making them anew for each request would cost 1 us more.
+local names, values, order = {}, {}, {}
+
+-- Removes what `order` says (a second removal of a name does nothing), then adds all of it, in that order.
+local function renew(headers, count)
   for at = 1, count do
     headers:remove(names[order[at]])
   end
@@ -26,47 +30,47 @@ local function renew(headers, names, values, order, count)
   end
 end
 
--- Which headers to renew, in the order that they shall have: all others, and contexts before them unless these are in
--- order among themselves. Equal names keep their order: the first still wins.
-local function plan(names, contexts_in_order, count)
-  local contexts, order, moved = {}, {}, 0
-  if not contexts_in_order then
-    for at = 1, count do
-      if place_of[names[at]] then
-        contexts[#contexts + 1] = at
-      end
+-- Contexts first, in the order of their places. Equal names keep their order: the first still wins.
+local function order_contexts(count)
+  local contexts = {}
+  for at = 1, count do
+    if place_of[names[at]] then
+      contexts[#contexts + 1] = at
     end
-    sort(contexts, function(one, other)
-      local first, second = place_of[names[one]], place_of[names[other]]
-      return first < second or (first == second and one < other)
-    end)
-    for at = 1, #contexts do
-      order[at] = contexts[at]
-    end
-    moved = #contexts
   end
+  sort(contexts, function(one, other)
+    local first, second = place_of[names[one]], place_of[names[other]]
+    return first < second or (first == second and one < other)
+  end)
+  for at = 1, #contexts do
+    order[at] = contexts[at]
+  end
+  return #contexts
+end
+
+-- All that is no context has to go behind it; contexts stay where they are if they are in order among themselves.
+local function plan(contexts_in_order, count)
+  local moved = contexts_in_order and 0 or order_contexts(count)
   for at = 1, count do
     if not place_of[names[at]] then
       moved = moved + 1
       order[moved] = at
     end
   end
-  return order, moved
+  return moved
 end
 
--- Everything as it was read. A header that the failed move had not yet taken out goes to its place as well.
-local function restore(headers, names, values, count)
-  local order = {}
+-- Everything as it was read, whatever the failed move has done to it.
+local function restore(headers, count)
   for at = 1, count do
     order[at] = at
   end
-  renew(headers, names, values, order, count)
+  renew(headers, count)
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local names, values, count = {}, {}, 0
-  local contexts, others, last_place = 0, 0, 0
+  local count, contexts, others, last_place = 0, 0, 0, 0
   local leads, contexts_in_order = true, true
   for name, value in pairs(headers) do
     if byte(name) ~= COLON then
@@ -86,10 +90,9 @@ function envoy_on_request(handle)
   if contexts == 0 or (leads and contexts_in_order) then
     return
   end
-  local order, moved = plan(names, contexts_in_order, count)
-  local is_moved, reason = pcall(renew, headers, names, values, order, moved)
+  local is_moved, reason = pcall(renew, headers, plan(contexts_in_order, count))
   if not is_moved then
-    restore(headers, names, values, count)
+    restore(headers, count)
     -- Envoy counts it (the filter's statistic `errors`), logs it, and sends the request.
     error("context not moved: " .. tostring(reason), 0)
   end

@@ -3,8 +3,8 @@
 
 Clusters: pilot/pkg/networking/core/cluster_builder.go of Istio 1.28 to 1.30 (setH2Options,
 setUseDownstreamProtocol, setUpstreamProtocol, build), written by hand, with end points in place of EDS.
-MERGE: EnvoyFilter's documentation and pkg/proto/merge/merge.go: messages are merged field by field, lists appended,
-entries of maps replaced as a whole; of an HTTP filter also what is within its typed_config
+MERGE: EnvoyFilter's documentation and pkg/proto/merge/merge.go: messages are merged field by field, lists
+appended, entries of maps replaced as a whole; of an HTTP filter also what is within its typed_config
 (envoyfilter/listener_patch.go, mergeHTTPFilter).
 """
 

@@ -12,7 +12,7 @@ ENVIRONMENT: Final = "OVERHOP_SIDECAR_MODULE"
 SEARCH_PATH: Final = "ENVOY_DYNAMIC_MODULES_SEARCH_PATH"
 """Of Envoy: the directory in which it looks for `lib<name>.so`."""
 FILE: Final = f"lib{MODULE}.so"
-BUILT: Final = PATCH / "native" / "build"
+BUILT: Final = PATCH.parent / "build" / "sidecar"
 """Where `./dev sidecar build` puts it."""
 
 

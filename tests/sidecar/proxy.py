@@ -102,10 +102,12 @@ def address(port: int) -> Data:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def validate(bootstrap: Data) -> str:
+def validate(bootstrap: Data, env: Mapping[str, str] | None = None) -> str:
     """What `envoy --mode validate` complains of; empty: nothing."""
     argv = (str(find_envoy()), *OPTIONS, "--mode", "validate", "--config-yaml", json.dumps(bootstrap))
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=START_S, check=False)
+    done = subprocess.run(
+        argv, env=dict(env or {}), capture_output=True, text=True, timeout=START_S, check=False
+    )
     return "" if done.returncode == 0 else done.stderr
 
 

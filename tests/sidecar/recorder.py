@@ -13,6 +13,7 @@ import h2.events
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 HEAD_END = b"\r\n\r\n"
+LARGEST_LIST_BYTES = 1 << 20
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -72,8 +73,15 @@ def _serve_http1(sock: socket.socket, recorder: Recorder, answer: Callable[[byte
 
 def _serve_http2(sock: socket.socket, recorder: Recorder) -> None:
     """Answers 200, or what a gRPC client wants to hear."""
-    made = h2.config.H2Configuration(client_side=False, header_encoding=None)
+    # What Envoy sends is kept, whatever h2 thinks of it.
+    made = h2.config.H2Configuration(
+        client_side=False,
+        header_encoding=None,
+        validate_inbound_headers=False,
+        normalize_inbound_headers=False,
+    )
     connection = h2.connection.H2Connection(config=made)
+    connection.decoder.max_header_list_size = LARGEST_LIST_BYTES
     connection.initiate_connection()
     grpc: set[int] = set()
     with sock:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from bench.inventory import inventory_ms
 from bench.machine import environment
 
 NODES: Final = 5_000
@@ -488,7 +489,7 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 40_000), hard), hard))
     size = Size(options.nodes, options.pods, options.services, options.changes, options.seconds)
-    result = asdict(measure(size))
+    result = asdict(measure(size)) | inventory_ms()
     if options.json:
         print(json.dumps({"size": asdict(size), "environment": environment(), **result}))
         return

@@ -47,6 +47,12 @@ def measured(pods: int) -> dict[str, float]:
     return {name: round(value * 1e3, 1) for name, value in found.items()}
 
 
+def inventory_ms() -> dict[str, float]:
+    """Median of some runs with the pods of a full node: `inventory_250_pods_ms`."""
+    name = f"inventory_{PODS}_pods_ms"
+    return {name: statistics.median(measured(PODS)[name] for _ in range(REPEATS))}
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(

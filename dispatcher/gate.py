@@ -175,7 +175,7 @@ async def _refuse(send: Send, refused: Refused) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     if refused.status in (429, 503):
         headers.append((b"retry-after", b"1"))
-    if refused.status in (408, 413):
+    if refused.status in (408, 413, 503):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.control.client import ControllerAddress, ControllerClient, ControllerError
+from agent.control.controller_clock import ControllerClock, own_offset_ns
 from agent.control.pods import OwnPod
 from agent.naming.marks import Mark, interface_mark, parse_mark
 from agent.naming.names import EndNames
@@ -35,11 +36,13 @@ _UNKNOWN: Final = "unknown"
 
 @dataclass(slots=True)
 class Ticket:
-    """A question for some marks in a time (real time, ns). `answers` None: not yet."""
+    """A question for some marks in a time. `answers` None: not yet."""
 
     marks: frozenset[str]
     from_ns: int
     until_ns: int
+    """Real time of this node, as its clock was at `own_offset_ns`: real time minus CLOCK_MONOTONIC."""
+    own_offset_ns: int
     due_s: float
     """Not to be asked before; CLOCK_MONOTONIC."""
     expires_s: float
@@ -52,6 +55,7 @@ class Asker:
     def __init__(self, address: ControllerAddress) -> None:
         self.workloads: Mapping[str, str] = {}
         """Of pods that were asked for by uid; a new mapping whenever it changes."""
+        self.clock = ControllerClock()
         self.counts = {"asked": 0, "answered": 0, "ask_failures": 0, "expired": 0}
         self._client = ControllerClient(address)
         self._latest: OrderedDict[str, EndNames] = OrderedDict()
@@ -77,12 +81,12 @@ class Asker:
         self._client.close()
 
     def ask(self, marks: Iterable[str], from_ns: int, until_ns: int, settle_s: float = SETTLE_S) -> Ticket:
-        """A ticket for these marks."""
+        """A ticket for these marks; times are this node's real time, in ns."""
         now_s = time.monotonic()
         wanted = frozenset(marks)
         is_about_time = any(parse_mark(each).kind in ("address", "interface") for each in wanted)
         due_s = now_s + (settle_s if is_about_time else 0.0)
-        ticket = Ticket(wanted, from_ns, until_ns, due_s, due_s + EXPIRES_S)
+        ticket = Ticket(wanted, from_ns, until_ns, own_offset_ns(), due_s, due_s + EXPIRES_S)
         with self._lock:
             self._tickets.append(ticket)
         self._is_called.set()
@@ -182,7 +186,10 @@ class Asker:
         asked = [
             (text, mark) for text, mark in zip(marks, parsed, strict=True) if owners.get(mark.text, mark)
         ]
-        questions = [_question(mark, ticket, owners.get(mark.text)) for _, mark in asked]
+        if not self.clock.is_heard and any(mark.kind == "address" for _, mark in asked):
+            self._request([])
+        span = self._span(ticket)
+        questions = [_question(mark, span, owners.get(mark.text)) for _, mark in asked]
         found = {
             text: _named(mark, each, owners.get(mark.text))
             for (text, mark), each in zip(asked, self._posted(questions), strict=True)
@@ -196,13 +203,24 @@ class Asker:
         for start in range(0, len(questions), BATCH):
             part = questions[start : start + BATCH]
             self.counts["asked"] += len(part)
-            reply = self._client.request("POST", "/v1/names", json.dumps({"asked": part}).encode())
-            found += _answers_in(reply.body, len(part))
+            found += _answers_in(self._request(part), len(part))
         self.counts["answered"] += len(found)
         return found
 
+    def _request(self, questions: list[dict[str, object]]) -> bytes:
+        """Raises ControllerError."""
+        asked_ns = time.monotonic_ns()
+        reply = self._client.request("POST", "/v1/names", json.dumps({"asked": questions}).encode())
+        self.clock.hear(reply.date, asked_ns, time.monotonic_ns())
+        return reply.body
 
-def _question(mark: Mark, ticket: Ticket, owner: OwnPod | None) -> dict[str, object]:
+    def _span(self, ticket: Ticket) -> tuple[int, int]:
+        """The time of a ticket as the controller's clock has it, also where ours was set meanwhile."""
+        ahead_ns = self.clock.ahead_ns(ticket.own_offset_ns)
+        return max(0, ticket.from_ns + ahead_ns), max(0, ticket.until_ns + ahead_ns)
+
+
+def _question(mark: Mark, span: tuple[int, int], owner: OwnPod | None) -> dict[str, object]:
     if owner is not None:
         return {"uid": owner.uid}
     if mark.kind == "uid":
@@ -211,7 +229,7 @@ def _question(mark: Mark, ticket: Ticket, owner: OwnPod | None) -> dict[str, obj
         return {"node_port": mark.port}
     if mark.kind == "service":
         return {"address": mark.text}
-    return {"address": mark.text, "from_ns": ticket.from_ns, "until_ns": ticket.until_ns}
+    return {"address": mark.text, "from_ns": span[0], "until_ns": span[1]}
 
 
 def _answers_in(body: bytes, count: int) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ MAX_ANSWER_BYTES: Final = 8 << 20
 TIMEOUT_S: Final = 5.0
 _MAX_TOKEN_BYTES: Final = 16 << 10
 _SHOWN: Final = 300
+_NOT_THIS_ONE: Final = 503
 
 
 class ControllerError(Exception):
@@ -45,6 +46,8 @@ class Reply:
     status: int
     etag: str
     body: bytes
+    date: str = ""
+    """As the controller's header has it."""
 
 
 class ControllerClient:
@@ -111,13 +114,16 @@ class ControllerClient:
             data = response.read(MAX_ANSWER_BYTES + 1)
             if len(data) > MAX_ANSWER_BYTES:
                 raise ControllerError(0, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-            self._is_used = is_done = not response.will_close
+            # Behind a service another controller may lead; this connection leads to the same one for ever.
+            is_done = not response.will_close and response.status != _NOT_THIS_ONE
+            self._is_used = is_done
         finally:
             if not is_done:
                 self.close()
         if response.status >= 400:
             raise ControllerError(response.status, f"{response.status}: {_detail(data)}")
-        return Reply(response.status, response.headers.get("ETag", ""), data)
+        headers_of = response.headers
+        return Reply(response.status, headers_of.get("ETag", ""), data, headers_of.get("Date", ""))
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:

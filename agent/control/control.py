@@ -9,6 +9,7 @@ from typing import Final, Self, TypedDict
 
 from agent.control.asker import Asker
 from agent.control.client import ControllerAddress
+from agent.control.controller_clock import own_offset_ns
 from agent.control.follower import PlanFollower
 from agent.control.pods import Look, PodFollower
 from agent.control.rules import RulesSender
@@ -38,6 +39,7 @@ class ControlState(TypedDict):
     """As agent.metrics.snapshot.ControlFacts."""
 
     has_answer: bool
+    ahead_s: float
     counts: Mapping[str, int]
     pods: int
     knows_pods: bool
@@ -75,6 +77,7 @@ class Control:
         """Of this moment, for /metrics."""
         return {
             "has_answer": not self.follower.problem,
+            "ahead_s": self.asker.clock.ahead_ns(own_offset_ns()) / 1e9,
             "counts": {**self.follower.counts, **self.asker.counts, **self.rules.counts},
             "pods": len(self.pods.now.found),
             "knows_pods": not self.pods.now.problem,

@@ -57,6 +57,8 @@ class ControlFacts:
 
     has_answer: bool
     """The controller answered the last question for a plan."""
+    ahead_s: float
+    """By how much its clock is ahead of this node's; 0: by less than can be told (1.5 s)."""
     counts: Mapping[str, int]
     """Since the start, by what happened."""
     pods: int
@@ -106,6 +108,8 @@ class _Snapshot(Collector):
 def _control(control: ControlFacts) -> Iterable[Metric]:
     said = "1: the controller answered the last question for a plan."
     yield GaugeMetricFamily("overhop_controller_up", said, float(control.has_answer))
+    said = "By how much the controller's clock is ahead of the node's; 0: less than 1.5 s."
+    yield GaugeMetricFamily("overhop_controller_ahead_seconds", said, control.ahead_s)
     said = "Plans, inventories and names between agent and controller."
     yield _by("overhop_control", said, "event", control.counts)
     yield GaugeMetricFamily("overhop_pods", "Pods of this node that the agent knows.", control.pods)

@@ -58,6 +58,9 @@ def do_agent(options: AgentOptions) -> int:
 
     Raises UsageError if the server's token cannot be read; a server that is not there is no error, rows wait.
     """
+    from agent.heap import keep_small
+
+    keep_small()  # before numpy comes with the next imports
     from agent.loading.loader import LoadStopped
     from agent.starting import Start
 

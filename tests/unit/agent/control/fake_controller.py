@@ -18,6 +18,8 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: bytes
+    client_port: int
+    """Another connection has another one."""
 
 
 @dataclass(slots=True)
@@ -40,8 +42,9 @@ def fake_controller(answer: Callable[[Asked], Said]) -> Iterator[ControllerAddre
 
         def _any(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            said = answer(Asked(self.command, self.path, dict(self.headers), self.rfile.read(length)))
-            self.send_response(said.status)
+            body, port = self.rfile.read(length), self.client_address[1]
+            said = answer(Asked(self.command, self.path, dict(self.headers), body, port))
+            self.send_response_only(said.status)
             for name, value in said.headers.items():
                 self.send_header(name, value)
             if said.status != 304:

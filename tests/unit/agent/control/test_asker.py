@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -130,3 +132,21 @@ def test_interface_is_its_pods_also_when_the_pod_is_gone() -> None:
         "?iveth2": EndNames("shop", "db-0", "unknown"),
         "?iveth9": EndNames("", "veth9", "veth9"),
     }
+
+
+def test_node_whose_clock_is_an_hour_behind_asks_in_the_controllers_time() -> None:
+    questions: list[Any] = []
+    right = knows({"10.0.0.1": POD}, questions)
+
+    def answer(one: Asked) -> Said:
+        said: Said = right(one)
+        said.headers["Date"] = formatdate(time.time() + 3600, usegmt=True)
+        return said
+
+    own_ns = time.time_ns()
+    with fake_controller(answer) as address, asking(address) as one:
+        ticket = one.ask(["?a10.0.0.1"], own_ns - 10_000_000_000, own_ns, settle_s=0)
+        until("answers", lambda: ticket.answers)
+    ahead_s = (questions[0]["until_ns"] - own_ns) / 1e9
+    assert 3599 <= ahead_s <= 3601
+    assert questions[0]["until_ns"] - questions[0]["from_ns"] == 10_000_000_000

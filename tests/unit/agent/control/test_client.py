@@ -99,3 +99,19 @@ def test_too_large_an_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         pytest.raises(ControllerError, match="more than 10 bytes"),
     ):
         asked_once(address)
+
+
+def test_controller_that_does_not_lead_is_not_asked_again_on_the_same_connection() -> None:
+    asked: list[Asked] = []
+
+    def answer(one: Asked) -> Said:
+        asked.append(one)
+        return Said(503 if len(asked) == 1 else 200)
+
+    with fake_controller(answer) as address, closing(ControllerClient(address)) as one:
+        with pytest.raises(ControllerError, match="503"):
+            one.request("GET", "/")
+        one.request("GET", "/")
+        one.request("GET", "/")
+    ports = [each.client_port for each in asked]
+    assert ports[0] != ports[1] == ports[2]

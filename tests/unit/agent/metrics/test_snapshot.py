@@ -220,10 +220,13 @@ def test_promtool_finds_no_fault(snapshot: MetricsSnapshot) -> None:
 
 
 def test_text_of_an_agent_of_a_cluster_says_how_it_is_with_its_controller() -> None:
-    control = ControlFacts(has_answer=False, counts={"plans": 2, "expired": 1}, pods=7, knows_pods=True)
+    control = ControlFacts(
+        has_answer=False, ahead_s=-60.5, counts={"plans": 2, "expired": 1}, pods=7, knows_pods=True
+    )
     said = lines(MetricsSnapshot("1", "2", "3", control=control))
     assert {
         "overhop_controller_up 0.0",
+        "overhop_controller_ahead_seconds -60.5",
         'overhop_control_total{event="plans"} 2.0',
         'overhop_control_total{event="expired"} 1.0',
         "overhop_pods 7.0",

@@ -172,6 +172,15 @@ def _proxies(files: Path) -> Iterator[Proxy]:
         yield stack.enter_context(envoy(files, listeners, clusters, {SEARCH_PATH: str(modules)}))
 
 
+def measured(rounds: int, seconds: float) -> dict[Mode, list[tuple[Run, Run]]]:
+    """Runs of each mode, with one connection and with many."""
+    with tempfile.TemporaryDirectory(prefix="bench-relocation-") as directory:
+        script = Path(directory, "report.lua")
+        script.write_text(_REPORT)
+        with _proxies(Path(directory)) as proxy:
+            return measure(proxy, script, rounds, seconds)
+
+
 def main() -> int:
     """Command line; 1 if the native module is beyond its budget."""
     parser = argparse.ArgumentParser(prog="./dev bench relocation", description=__doc__)
@@ -179,11 +188,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run of wrk")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-relocation-") as directory:
-        script = Path(directory, "report.lua")
-        script.write_text(_REPORT)
-        with _proxies(Path(directory)) as proxy:
-            found = list(costs(measure(proxy, script, given.rounds, given.seconds)))
+    found = list(costs(measured(given.rounds, given.seconds)))
     native = next(cost for cost in found if cost.mode == "native")
     is_good = native.p50_more_us <= BUDGET_P50_US and native.requests_share_lost <= BUDGET_SHARE
     where = environment() | {"rounds": given.rounds, "seconds": given.seconds}

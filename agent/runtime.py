@@ -197,7 +197,8 @@ class Agent:
             for ifindex in self.datapath.vports
         )
         stored = None if self._output is None else self._output.facts()
-        return AgentFacts(os.getpid(), nic, vports, self.counters(), stored, self.config.node)
+        window = self.datapath.spec.window
+        return AgentFacts(os.getpid(), nic, vports, self.counters(), stored, self.config.node, window)
 
     def _open_output(self, config: AgentConfig, cluster: str) -> Output | None:
         if config.forward is not None:

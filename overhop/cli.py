@@ -846,6 +846,52 @@ def sidecar_remove(
     return do_remove(wanted, Where(kubeconfig, kube_context, dry_run, as_json))
 
 
+@sidecar_app.command("verify")
+def sidecar_verify(
+    pcap: Annotated[
+        str | None,
+        typer.Option("--pcap", metavar="FILE", help="A capture, pcap or pcapng; - for standard input."),
+    ] = None,
+    interface: Annotated[
+        str | None, typer.Option("--interface", metavar="NAME", help="Look at what passes this interface.")
+    ] = None,
+    from_agent: Annotated[
+        bool, typer.Option("--agent", help="Look at what the agent that runs here records.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", min=0.1, max=86_400, help="With --interface, --agent: for so long.")
+    ] = 10.0,
+    requests: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Stop after so many requests with a context.")
+    ] = None,
+    window: Annotated[
+        int, typer.Option(metavar="BYTES", min=64, max=8192, help="Window in which contexts shall be found.")
+    ] = 200,
+    threshold: Annotated[
+        float, typer.Option(metavar="SHARE", min=0.0, max=1.0, help="Least share of contexts to be found.")
+    ] = 1.0,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan", metavar="FILE", help="Plan (docs/plan.md): names of senders, what is searched."
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture there as well.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Show where contexts are in requests, and how many a window would find.
+
+    Exit code 1 if within the window fewer than the threshold are found, or no context was seen.
+    """
+    from overhop.commands.sidecar_verify import VerifyOptions, do_verify
+
+    return do_verify(
+        VerifyOptions(pcap, interface, from_agent, seconds, requests, window, threshold, plan, svg, as_json)
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. The only place where exceptions become text."""
     edge = Edge()

@@ -54,6 +54,8 @@ class AgentFacts:
     """None: nothing is stored."""
     node: str = ""
     """Its name in the store."""
+    window: int = 0
+    """Bytes of payload that its programs search for the context."""
 
 
 class WatchServer:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bench.relocation import Run, measured
 from bpf.spec import ProgramSpec
 from overhop.lab import Lab
 from overhop.lab.mesh import Mesh, bookinfo
@@ -22,7 +23,7 @@ from overhop.sidecar.module import SEARCH_PATH, module_directory
 from overhop.sidecar.protocols import upstream_protocol
 from tests.accept.lines import Line, Part, last_json, show
 from tests.accept.rounds import estimate, ratios
-from tests.accept.sidecar_cost import PROXIES, Round, at_the_limit, latencies_us, variants
+from tests.accept.sidecar_cost import PROXIES, latencies_us, variants
 from tests.accept.sidecar_wire import Head, all_hearing, traced
 from tests.oracle.context import names_of, search
 from tests.sidecar.proxy import cluster, envoy, exchange, listener
@@ -73,10 +74,10 @@ def _offsets(name: str, lab: Lab, mesh: Mesh, rate_hz: float, seconds: float) ->
 
 def window(_given: argparse.Namespace) -> Iterator[Line]:
     """Figure 8: what a window finds; the bytes are a real Envoy's, the search is the model of the program."""
-    measured = variants()
+    modes = variants()
     for tracer in TRACERS:
-        heads = {variant: _heads(variant, tracer) for variant in measured}
-        for variant in measured:
+        heads = {variant: _heads(variant, tracer) for variant in modes}
+        for variant in modes:
             curve = {size: _found(heads[variant], size) for size in WINDOWS}
             shown = ", ".join(f"{size}: {share:.0%}" for size, share in curve.items())
             share = curve[SMALL_WINDOW]
@@ -85,7 +86,7 @@ def window(_given: argparse.Namespace) -> Iterator[Line]:
                 share == (variant != "off"),
                 f"found at {shown}",
             )
-    for variant in measured:
+    for variant in modes:
         asked = ("--window", str(SMALL_WINDOW), "--relocation", variant, "--requests", "80", "--json")
         said = last_json("overhop", "demo", *asked)
         wanted = 0 if variant == "off" else said["requests"]
@@ -126,46 +127,47 @@ def _found(heads: Sequence[Head], size: int) -> float:
 
 def latency(given: argparse.Namespace) -> Iterator[Line]:
     """Table 1 and Figure 7: medians of original, Lua and native; what a hop costs; the limit."""
-    measured = variants()
-    yield Line("the native module is built", "native" in measured, ", ".join(measured))
-    took = latencies_us(measured, given.rounds, given.requests, 80.0)
-    limits = at_the_limit(measured, given.rounds, given.limit_seconds)
-    print(_table(took, limits), flush=True)
-    for variant in measured[1:]:
-        ratio = estimate(ratios(took[variant], took["off"]))
+    modes = variants()
+    yield Line("the native module is built", "native" in modes, ", ".join(modes))
+    took = latencies_us(modes, given.rounds, given.requests, 80.0)
+    hops = measured(given.rounds, given.limit_seconds)
+    print(_table(took, hops), flush=True)
+    for mode in modes[1:]:
+        ratio = estimate(ratios(took[mode], took["off"]))
         number = f"{ratio} of the original, {LATENCY} allowed"
-        yield Line(f"latency at 80/s, {variant}", ratio.low <= LATENCY, number)
-        speed = estimate(ratios(_per_s(limits[variant]), _per_s(limits["off"])))
-        least = NATIVE_REQUESTS if variant == "native" else LUA_REQUESTS
+        yield Line(f"latency at 80/s, {mode}", ratio.low <= LATENCY, number)
+    for mode, least in (("lua", LUA_REQUESTS), ("native", NATIVE_REQUESTS)):
+        speed = estimate(ratios(_per_s(hops[mode]), _per_s(hops["off"])))
         number = f"{speed} of the original's, {least} needed"
-        yield Line(f"requests/s at the limit, {variant}", speed.high >= least, number)
-    if "native" in measured:
-        cost = estimate(_per_hop_us(took, "native"))
-        yield Line("cost of a hop, native", cost.low <= NATIVE_US, f"{cost} µs at p50, {NATIVE_US:g} allowed")
+        yield Line(f"requests/s at the limit, {mode}", speed.high >= least, number)
+    cost = estimate(_more_us(hops["native"], hops["off"]))
+    yield Line("cost of a hop, native", cost.low <= NATIVE_US, f"{cost} µs at p50, {NATIVE_US:g} allowed")
 
 
-def _per_s(rounds: Sequence[Round]) -> list[float]:
-    return [each.requests_per_s for each in rounds]
+def _per_s(rounds: Sequence[tuple[Run, Run]]) -> list[float]:
+    """With many connections."""
+    return [many.requests_per_s for _, many in rounds]
 
 
-def _per_hop_us(took: Mapping[Mode, Sequence[float]], variant: Mode) -> list[float]:
-    return [(one - other) / PROXIES for one, other in zip(took[variant], took["off"], strict=True)]
+def _more_us(rounds: Sequence[tuple[Run, Run]], originals: Sequence[tuple[Run, Run]]) -> list[float]:
+    """With one connection, through one proxy."""
+    return [one.p50_us - other.p50_us for (one, _), (other, _) in zip(rounds, originals, strict=True)]
 
 
-def _table(took: Mapping[Mode, Sequence[float]], limits: Mapping[Mode, Sequence[Round]]) -> str:
+def _table(took: Mapping[Mode, Sequence[float]], hops: Mapping[Mode, Sequence[tuple[Run, Run]]]) -> str:
     """One line a variant: medians with their 95 % intervals."""
-    rows = ["     variant | p50 at 80/s, ms | a hop more, µs | requests/s at the limit | CPU, µs a request"]
-    for variant in took:
-        per_hop = "-" if variant == "off" else str(estimate(_per_hop_us(took, variant)))
+    titles = ("p50 of the mesh at 80/s, ms", "p50 of a proxy more, µs", "requests/s", "CPU a request, µs")
+    rows = [f"     variant | {' | '.join(titles)}"]
+    for mode, medians in took.items():
         cells = (
-            str(estimate([each / 1000 for each in took[variant]])),
-            per_hop,
-            str(estimate(_per_s(limits[variant]))),
-            str(estimate([each.cpu_us for each in limits[variant]])),
+            estimate([each / 1000 for each in medians]),
+            estimate(_more_us(hops[mode], hops["off"])),
+            estimate(_per_s(hops[mode])),
+            estimate([many.cpu_us for _, many in hops[mode]]),
         )
-        rows.append(f"     {variant} | {' | '.join(cells)}")
+        rows.append(f"     {mode} | {' | '.join(map(str, cells))}")
     spread = max(statistics.pstdev(values) / statistics.mean(values) for values in took.values())
-    rows.append(f"     {len(took['off'])} rounds; greatest spread of medians at 80/s: {spread:.1%}")
+    rows.append(f"     a request passes {PROXIES} proxies of the mesh; spread of its medians: {spread:.1%}")
     return "\n".join(rows)
 
 

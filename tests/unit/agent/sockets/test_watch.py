@@ -22,6 +22,7 @@ FACTS = AgentFacts(
     vports=(VportFacts("veth1", 3, 0, 97),),
     counters={"slot_busy": 0, "overwritten": 0, "slot_busy_second": 0, "ring_full": 7, "scratch_busy": 0},
     node="n1",
+    window=4096,
 )
 SECOND_NS = 1_000_000_000
 
@@ -105,6 +106,7 @@ def test_status_answers_with_the_facts(server: WatchServer, client: Client) -> N
         "counters": dict(FACTS.counters),
         "node": "n1",
         "output": None,
+        "window": 4096,
     }
 
 

@@ -34,7 +34,7 @@ def test_find_compiler_without_any_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_find_compiler_that_cc_names_but_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="^CC=tcc: no such program: name a C compiler or unset it$"):
+    with pytest.raises(BuildError, match="CC=tcc: no such program"):
         find_compiler({"PATH": str(tmp_path), "CC": "tcc"})
 
 
@@ -45,9 +45,8 @@ def test_build_makes_a_module_that_a_loader_takes_for_one(tmp_path: Path) -> Non
     assert os.listdir(module.parent) == ["librelocate.so"]
     # Without an Envoy around it, each of its functions is missing: that is told at once, not at the first call.
     code = f"import ctypes; ctypes.CDLL({str(module)!r}, ctypes.RTLD_GLOBAL)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=20
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert "undefined symbol: envoy_dynamic_module_callback_" in done.stderr
 
 

@@ -2,15 +2,14 @@
 """What moving the context costs an Envoy: `./dev bench relocation [--rounds N] [--seconds S] [--json]`.
 
 wrk sends requests with the headers of a browser behind an ingress, 16 of them and the context last, through
-one Envoy (one worker) to another that answers itself. The same for no filter, Lua and native, in turn, so that
-what the machine does meanwhile meets all. With one connection: the median latency. With 32: requests per second
+one Envoy (one worker) to another that answers itself. The same for no filter, Lua and native, in turn: what
+the machine does meanwhile meets all. With one connection: the median latency. With 32: requests a second
 at saturation, and CPU time of the Envoy for each, which least depends on other load. Budgets of the native
 module, for a hop: 5 µs at the median, 3 % of requests/s.
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -71,7 +70,6 @@ _ANSWER: Data = {
         }
     ],
 }
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Over the rounds: median, least, greatest; and the median of the differences to no filter in each round."""
+    """Over the rounds: median, least, greatest; the median of the differences to no filter in each round."""
 
     mode: Mode
     p50_us: tuple[float, float, float]
@@ -100,10 +98,11 @@ class Cost:
 def measure(proxy: Proxy, script: Path, rounds: int, seconds: float) -> dict[Mode, list[tuple[Run, Run]]]:
     """With one connection, and with many; each mode in each round."""
     runs: dict[Mode, list[tuple[Run, Run]]] = {mode: [] for mode in MODES}
-    for _ in range(rounds):
-        for mode in MODES:
+    for number in range(rounds + 1):
+        for mode in MODES[number % len(MODES) :] + MODES[: number % len(MODES)]:
             one, many = (_run(proxy, mode, script, count, seconds) for count in (1, CONNECTIONS))
-            runs[mode].append((one, many))
+            if number:  # the first round warms up
+                runs[mode].append((one, many))
     return runs
 
 
@@ -143,8 +142,9 @@ def _run(proxy: Proxy, mode: Mode, script: Path, connections: int, seconds: floa
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    """Of all threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float]:

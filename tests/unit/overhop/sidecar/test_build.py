@@ -43,7 +43,7 @@ def test_build_makes_a_module_that_a_loader_takes_for_one(tmp_path: Path) -> Non
     module = build(tmp_path / "made")
     assert module == tmp_path / "made" / "librelocate.so"
     assert os.listdir(module.parent) == ["librelocate.so"]
-    # Without an Envoy around it, each of its functions is missing: that is told at once, not at the first call.
+    # Without an Envoy around it its functions are missing, which is told at once, not at the first call.
     code = f"import ctypes; ctypes.CDLL({str(module)!r}, ctypes.RTLD_GLOBAL)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)

@@ -95,7 +95,7 @@ class Cost:
     cpu_more_us: float
 
 
-def measure(proxy: Proxy, script: Path, rounds: int, seconds: float) -> dict[Mode, list[tuple[Run, Run]]]:
+def measure(proxy: Proxy, script: Path, rounds: int, seconds: int) -> dict[Mode, list[tuple[Run, Run]]]:
     """With one connection, and with many; each mode in each round."""
     runs: dict[Mode, list[tuple[Run, Run]]] = {mode: [] for mode in MODES}
     for number in range(rounds + 1):
@@ -122,7 +122,7 @@ def costs(runs: dict[Mode, list[tuple[Run, Run]]]) -> Iterator[Cost]:
         )
 
 
-def _run(proxy: Proxy, mode: Mode, script: Path, connections: int, seconds: float) -> Run:
+def _run(proxy: Proxy, mode: Mode, script: Path, connections: int, seconds: int) -> Run:
     headers = [part for header in HEADERS for part in ("-H", header)]
     port = proxy.ports[mode]
     wrk = ("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script))
@@ -172,7 +172,7 @@ def _proxies(files: Path) -> Iterator[Proxy]:
         yield stack.enter_context(envoy(files, listeners, clusters, {SEARCH_PATH: str(modules)}))
 
 
-def measured(rounds: int, seconds: float) -> dict[Mode, list[tuple[Run, Run]]]:
+def measured(rounds: int, seconds: int) -> dict[Mode, list[tuple[Run, Run]]]:
     """Runs of each mode, with one connection and with many."""
     with tempfile.TemporaryDirectory(prefix="bench-relocation-") as directory:
         script = Path(directory, "report.lua")
@@ -185,7 +185,7 @@ def main() -> int:
     """Command line; 1 if the native module is beyond its budget."""
     parser = argparse.ArgumentParser(prog="./dev bench relocation", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run of wrk")
+    parser.add_argument("--seconds", type=int, default=3, help="of each run of wrk")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found = list(costs(measured(given.rounds, given.seconds)))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.control import by_address
-from agent.control.by_address import PodsByAddress
+from agent.control.by_address import Nameless, PodsByAddress
 from agent.control.client import ControllerAddress
 from agent.control.pods import OwnPod
 from agent.network.behind import Kernel
@@ -27,7 +27,7 @@ class Node:
         self.status = 200
 
     def answer(self, one: Asked) -> Said:
-        addresses = [each["address"] for each in json.loads(one.body)["asked"]]
+        addresses = [each.get("address") or each["uid"] for each in json.loads(one.body)["asked"]]
         self.asked.append(addresses)
         found = [self.names.get(each, {"kind": "unknown"}) for each in addresses]
         return Said(self.status, json.dumps({"names": found}).encode())
@@ -94,4 +94,19 @@ def test_controller_that_refuses_is_a_problem_and_what_was_known_stays(
     found, problem = look()
     assert len(found) == 1
     assert problem.startswith("controller: 503")
+    look._client.close()
+
+
+def test_pod_whose_uid_is_known_is_told_by_it(node: Node, address: ControllerAddress) -> None:
+    look = PodsByAddress(address)
+    node.names["u1"] = WEB
+    found, problem = look.named(
+        [
+            Nameless("veth7", (ip_address("10.0.0.7"),), "u1"),
+            Nameless("veth8", (ip_address("10.0.0.8"),)),
+        ]
+    )
+    assert node.asked == [["u1", "10.0.0.8"]]
+    assert found == (OwnPod("u1", "shop", "web-1", "veth7", (ip_address("10.0.0.7"),), {"app": "web"}),)
+    assert problem == ""
     look._client.close()

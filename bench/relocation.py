@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What moving the context costs an Envoy: `./dev bench relocation [--rounds N] [--seconds S] [--json]`.
 
-wrk sends requests with the headers of a browser behind an ingress, 16 of them, through one Envoy (one worker)
-to another that answers itself. The first has a tracer, which appends the context and makes no span. The same
-for no filter, Lua and native, in turn: what the machine does meanwhile meets all. With one connection: the
-median latency. With 32: requests a second at saturation, and CPU time of the Envoy for each, which least depends on
-other load. Budgets of the native module, for a hop: 5 µs at the median, 3 % of requests/s.
+wrk sends requests with the headers of a browser behind an ingress, 16 of them, through one Envoy (one
+worker) to another that answers itself. The first has a tracer, which appends the context and makes no span.
+The same for no filter, Lua and native, in turn: what the machine does meanwhile meets all. With one
+connection: the median latency. With 32: requests a second at saturation, and CPU time of the Envoy for
+each, which least depends on other load. Budgets of the native module, for a hop: 5 µs at the median, 3 % of
+requests/s.
 """
 
 import argparse

@@ -42,7 +42,7 @@ cluster_app = typer.Typer(
 )
 app.add_typer(cluster_app)
 sidecar_app = typer.Typer(
-    name="sidecar", help="Contexts at the head of the header (docs/sidecar-verify.md).", rich_markup_mode=None
+    name="sidecar", help="Contexts at the head of the header (docs/sidecar.md).", rich_markup_mode=None
 )
 app.add_typer(sidecar_app)
 
@@ -79,6 +79,34 @@ KubeContext = Annotated[
 ]
 KubeNamespace = Annotated[
     str, typer.Option("--namespace", metavar="NAME", help="Where overhop is, or is to be.")
+]
+
+
+SidecarVariant = Annotated[
+    Literal["lua", "native"], typer.Option("--variant", help="Lua filter, or native module (Envoy only).")
+]
+SidecarHeaders = Annotated[
+    str | None,
+    typer.Option(
+        "--headers",
+        metavar="A,B,...",
+        help="What is context, in the order in which it shall lead [default: W3C, then B3].",
+    ),
+]
+SidecarProtocols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        metavar="CLASS[=SERVICE[:PORT]]",
+        help="By clusters that speak h1, h2, auto, preserve-case or auto-preserve-case, not by the router.",
+    ),
+]
+SidecarNamespace = Annotated[
+    str, typer.Option("--namespace", metavar="NAME", help="Of the EnvoyFilter; Istio's root is the mesh.")
+]
+SidecarSelector = Annotated[
+    list[str] | None,
+    typer.Option("--selector", metavar="LABEL=VALUE", help="Only proxies of pods with this label."),
 ]
 
 
@@ -730,6 +758,14 @@ def demo(
     no_sidecar: Annotated[
         bool, typer.Option("--no-sidecar", help="Plain servers instead of a mesh with Envoy.")
     ] = False,
+    relocation: Annotated[
+        Literal["off", "lua", "native"],
+        typer.Option(help="How sidecars move the trace context to the head of the header; off: not at all."),
+    ] = "lua",
+    tracer: Annotated[
+        Literal["opentelemetry", "zipkin"],
+        typer.Option(help="Of the sidecars: with W3C context, or with B3 in several headers and W3C."),
+    ] = "opentelemetry",
     store: Annotated[
         str | None,
         typer.Option(
@@ -749,12 +785,72 @@ def demo(
     """
     from overhop.commands.demo import DemoOptions, do_demo
 
-    return do_demo(DemoOptions(requests, cni, not no_sidecar, qps, window, store, serve, as_json))
+    options = DemoOptions(
+        requests, cni, not no_sidecar, relocation, tracer, qps, window, store, serve, as_json
+    )
+    return do_demo(options)
 
 
 @sidecar_app.callback()
 def sidecar_command() -> None:
-    """Contexts at the head of the header: what proxies send (docs/sidecar-verify.md)."""
+    """Contexts at the head of the header: proxies that move them, and whether they do (docs/sidecar.md)."""
+
+
+@sidecar_app.command("render")
+def sidecar_render(
+    target: Annotated[
+        Literal["envoy", "istio"],
+        typer.Option(help="A part of an Envoy's configuration, or an EnvoyFilter of Istio."),
+    ],
+    variant: SidecarVariant = "lua",
+    headers: SidecarHeaders = None,
+    protocols: SidecarProtocols = None,
+    namespace: SidecarNamespace = "istio-system",
+    selector: SidecarSelector = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Print the configuration that has proxies move trace context to the head of the header."""
+    from overhop.commands.sidecar import do_render, given
+
+    return do_render(given(target, variant, headers, protocols, namespace, selector), as_json=as_json)
+
+
+@sidecar_app.command("apply")
+def sidecar_apply(
+    headers: SidecarHeaders = None,
+    protocols: SidecarProtocols = None,
+    namespace: SidecarNamespace = "istio-system",
+    selector: SidecarSelector = None,
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask the cluster whether it would take it; change nothing.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Have Istio's proxies move trace context: apply the EnvoyFilter that `render --target istio` prints."""
+    from overhop.commands.sidecar import Where, do_apply, given
+
+    wanted = given("istio", "lua", headers, protocols, namespace, selector)
+    return do_apply(wanted, Where(kubeconfig, kube_context, dry_run, as_json))
+
+
+@sidecar_app.command("remove")
+def sidecar_remove(
+    namespace: SidecarNamespace = "istio-system",
+    selector: SidecarSelector = None,
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Remove the EnvoyFilter of that namespace and selector from a cluster. Exit code 1: there is none."""
+    from overhop.commands.sidecar import Where, do_remove, given
+
+    wanted = given("istio", "lua", None, None, namespace, selector)
+    return do_remove(wanted, Where(kubeconfig, kube_context, dry_run, as_json))
 
 
 @sidecar_app.command("verify")

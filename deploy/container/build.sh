@@ -13,7 +13,7 @@ site=$(/opt/overhop/bin/python -c 'import sysconfig; print(sysconfig.get_path("p
 set -- --no-cache-dir --no-compile --disable-pip-version-check --require-hashes
 if [ -d /src/wheels ]; then set -- "$@" --no-index --find-links /src/wheels; fi
 /tmp/pip/bin/python -m pip install -q "$@" --target "$site" -r /src/deploy/container/requirements.lock
-for room in overhop insight agent store bpf collector dispatcher deploy; do cp -R "/src/$room" "$site/"; done
+for room in overhop insight agent store bpf collector dispatcher deploy sidecar-patch; do cp -R "/src/$room" "$site/"; done
 cat >/usr/local/bin/overhop <<'END'
 #!/bin/sh
 exec /opt/overhop/bin/python -P -m overhop "$@"

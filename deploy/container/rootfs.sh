@@ -17,7 +17,7 @@ part=$directory.part
 trap 'rm -rf --one-file-system "$part"' EXIT
 debootstrap --variant=minbase bookworm "$part" "$mirror" >/dev/null
 mkdir "$part/src"
-(cd "$checkout" && git ls-files -coz --exclude-standard -- overhop insight agent store bpf collector dispatcher deploy pyproject.toml LICENSE LICENSES.md |
+(cd "$checkout" && git ls-files -coz --exclude-standard -- overhop insight agent store bpf collector dispatcher deploy sidecar-patch pyproject.toml LICENSE LICENSES.md |
     xargs -0 cp --parents -t "$part/src")
 "$python" -m pip download -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
     -d "$part/src/wheels" -r "$checkout/deploy/container/requirements.lock"

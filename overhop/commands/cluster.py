@@ -59,7 +59,7 @@ def do_install(options: InstallOptions) -> int:
     from overhop.cluster.state import wait_until_ready
 
     wish, token = _wish(options), _token(options.token_file)
-    with _asked(options.where) as api:
+    with asked(options.where) as api:
         require_ours(api, wish.namespace)
         require_steady(api, wish.namespace)
         wish = _completed(api, wish, has_token=token is not None, dry_run=options.dry_run)
@@ -146,7 +146,7 @@ def do_status(where: Where, *, as_json: bool) -> int:
     """Show it. Exit code 1 if something is missing. Raises UsageError."""
     from overhop.cluster import state
 
-    with _asked(where) as api:
+    with asked(where) as api:
         controllers = state.controllers(api, where.namespace)
         reached, why = _reached(api, where.namespace)
         states = state.status(api, where.namespace, reached)
@@ -178,7 +178,7 @@ def do_uninstall(where: Where, wait_s: float, *, as_json: bool) -> int:
     from overhop.cluster.present import require_ours
     from overhop.cluster.removal import uninstall
 
-    with _asked(where) as api:
+    with asked(where) as api:
         require_ours(api, where.namespace)
         left = uninstall(api, where.namespace, wait_s, _say(as_json))
     if as_json:
@@ -192,7 +192,7 @@ def do_doctor(where: Where, *, as_json: bool) -> int:
     """What is seen on each node and in total. Exit code 1: a node is not traced. Raises UsageError."""
     from overhop.cluster import doctor
 
-    with _asked(where) as api:
+    with asked(where) as api:
         nodes = doctor.ask(api, where.namespace, "/v1/cluster/doctor")["nodes"]
     blind, found = doctor.blind(nodes), doctor.together(nodes)
     if as_json:
@@ -211,7 +211,7 @@ def do_all_drift(where: Where, *, as_json: bool) -> int:
     """Drift of all nodes, as the controller knows it. Exit code 1: there is some. Raises UsageError."""
     from overhop.cluster import doctor
 
-    with _asked(where) as api:
+    with asked(where) as api:
         nodes = doctor.ask(api, where.namespace, "/v1/cluster/drift")["nodes"]
     count = sum(len(each["drift"]) for each in nodes.values() if each)
     if as_json:
@@ -284,7 +284,7 @@ def _drift_now(
 
 
 @contextmanager
-def _asked(where: Where) -> "Iterator[Api]":
+def asked(where: Where) -> "Iterator[Api]":
     """The API of the cluster; what goes wrong with it is wrong usage. Raises UsageError."""
     from collector.cluster.api import ApiError
     from overhop.cluster.manifests import InstallationError

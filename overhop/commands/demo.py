@@ -11,6 +11,8 @@ from overhop import errors, output
 if TYPE_CHECKING:
     from overhop.lab.influxd import Server
     from overhop.lab.options import Cni
+    from overhop.lab.tracers import Tracer
+    from overhop.sidecar.filters import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class DemoOptions:
     requests: int
     cni: "Cni"
     with_sidecars: bool
+    relocation: "Mode"
+    tracer: "Tracer"
     rate_hz: float | None
     window: int | None
     store: str | None
@@ -47,6 +51,8 @@ def do_demo(options: DemoOptions) -> int:
         requests=options.requests,
         cni=options.cni,
         with_sidecars=options.with_sidecars,
+        relocation=options.relocation,
+        tracer=options.tracer,
         rate_hz=options.rate_hz,
         window=options.window,
         store=_store(options.store),

@@ -8,6 +8,7 @@ from agent.hops.summary import Distribution
 from overhop.demo.found import Found
 from overhop.demo.sights import Sight
 from overhop.demo.stored import Stored
+from overhop.sidecar.filters import Mode
 from overhop.trace import TraceHop
 from store.spool.facts import SpoolFacts
 
@@ -84,6 +85,8 @@ class Outcome:
     """Bytes of a request that were searched for its context."""
     sidecar_offset_bytes: int | None
     """Where sidecars write the context; None: there are none."""
+    relocation: Mode
+    """By what they move it."""
     found: tuple[Found, ...]
     hops: Mapping[str, Distribution]
     """By kind, both nodes together."""

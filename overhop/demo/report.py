@@ -31,6 +31,7 @@ def as_json(outcome: Outcome) -> dict[str, object]:
     return {
         "cni": outcome.topology["cni"],
         "sidecars": outcome.sidecar_offset_bytes is not None,
+        "relocation": outcome.relocation,
         "window": outcome.window,
         "requests": sum(load.sent.requests for load in outcome.found),
         "traces_found": sum(load.found for load in outcome.found),
@@ -111,7 +112,8 @@ def window_line(outcome: Outcome) -> str:
     at = outcome.sidecar_offset_bytes
     if at is None or at + TRACEPARENT_BYTES <= outcome.window:
         return line
-    return f"{line}: a sidecar writes it behind all other headers, here at byte {at}"
+    place = "behind all other headers" if outcome.relocation == "off" else "behind host"
+    return f"{line}: a sidecar writes it {place}, here at byte {at}"
 
 
 def hops_expected(found: Sequence[Found]) -> int:

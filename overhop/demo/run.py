@@ -27,6 +27,8 @@ from overhop.lab import Lab
 from overhop.lab.influxd import Server, find_influxd
 from overhop.lab.netns import require_tools
 from overhop.lab.options import Cni
+from overhop.lab.tracers import Tracer
+from overhop.sidecar.filters import Mode
 from overhop.trace import NodeRecords, TraceHop
 
 
@@ -43,6 +45,9 @@ class DemoConfig:
     """Bytes of a request that are searched for its context; None: the default of the program."""
     store: Path | Server | None = None
     """Directory where hops are stored and stay, or what is started for them; None: they go with the lab."""
+    relocation: Mode = "lua"
+    """By what sidecars move the context to the head of the header."""
+    tracer: Tracer = "opentelemetry"
     serves: bool = False
     """The lab stays up after the result, until Ctrl-C."""
 
@@ -93,7 +98,7 @@ def _build(stack: ExitStack, config: DemoConfig, steps: Steps) -> Scene:
         sweep()
     if config.with_sidecars:
         with steps.step("start services and sidecars"):
-            return bookinfo_scene(lab)
+            return bookinfo_scene(lab, config.relocation, config.tracer)
     with steps.step("start the servers"):
         return overlay_scene(lab)
 
@@ -138,6 +143,7 @@ def _outcome(
         stage=stage_of(scene),
         window=config.window or ProgramSpec().window,
         sidecar_offset_bytes=scene.sidecar_offset_bytes,
+        relocation=scene.relocation,
         found=found,
         hops=by_kind(np.concatenate([node.records for node in gathered.nodes])),
         sights=sights(gathered.nodes, [stop for trip in scene.trips for stop in trip.route.stops]),

@@ -9,6 +9,7 @@ from overhop.demo.found import Route, Sent, Took, shares
 from overhop.demo.outcome import NodePlace, ServicePlace, Stage
 from overhop.lab import Host, HttpResult, Lab, Service
 from overhop.lab.options import Cni
+from overhop.sidecar.filters import Mode
 
 JOINED_BY: dict[Cni, str] = {"vxlan": "VXLAN", "vxlan6": "VXLAN over IPv6", "ipip": "IPIP"}
 
@@ -47,6 +48,8 @@ class Scene:
     """The same from a pod."""
     sidecar_offset_bytes: int | None = None
     """Where sidecars write the context, read from the wire; None: there are none."""
+    relocation: Mode = "off"
+    """By what they move it."""
 
 
 def send(scene: Scene, requests: int, rate_hz: float | None) -> list[Sent]:

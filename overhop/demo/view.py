@@ -20,6 +20,7 @@ from overhop.demo.serving import Invitation
 from overhop.demo.sights import Sight
 from overhop.hops_view import table_of
 from overhop.series_view import row_of
+from overhop.sidecar.filters import Mode
 from overhop.text import microseconds, printable
 from overhop.trace_view import waterfall
 
@@ -31,6 +32,11 @@ NOT_SHOWN = (
     " HTTP/2, which carry no readable context. The latencies are those of this machine and its veth pairs,"
     " whose NICs are software too."
 )
+_WRITTEN: dict[Mode, str] = {
+    "off": "The client writes it near the beginning, sidecars behind all other headers",
+    "lua": "The client writes it near the beginning, sidecars move it behind host (Lua filter)",
+    "native": "The client writes it near the beginning, sidecars move it behind host (native module)",
+}
 
 
 def render(outcome: Outcome, width: int, *, is_up: bool = False) -> RenderableType:
@@ -157,8 +163,8 @@ def _sights(outcome: Outcome, width: int) -> Iterator[RenderableType]:
         )
     yield _indented(table)
     yield _text(
-        f"The client writes it near the beginning, sidecars behind all other headers: on the wire between "
-        f"two of them it begins at byte {outcome.sidecar_offset_bytes}. Searched: {outcome.window:,} bytes.",
+        f"{_WRITTEN[outcome.relocation]}: on the wire between two sidecars it begins at byte "
+        f"{outcome.sidecar_offset_bytes}. Searched: {outcome.window:,} bytes.",
         width,
     )
     if line := window_line(outcome):

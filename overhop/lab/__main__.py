@@ -8,7 +8,10 @@ import signal
 import sys
 
 from overhop.lab import CNIS, Host, Lab, LabError
+from overhop.lab.mesh import bookinfo
+from overhop.lab.tracers import TRACERS
 from overhop.lab.underlay import url_host
+from overhop.sidecar.filters import MODES
 from overhop.signals import ENDING, FirstOf
 
 
@@ -24,7 +27,10 @@ def main() -> int:
             bridge_ageing=not arguments.flood,
         )
         with contextlib.suppress(KeyboardInterrupt), FirstOf(ENDING), lab:
-            _populate(lab)
+            if arguments.mesh:
+                bookinfo(lab, arguments.relocation, arguments.tracer)
+            else:
+                _populate(lab)
             sys.stdout.write(json.dumps(lab.topology()) + "\n" if arguments.json else _describe(lab))
             sys.stdout.flush()
             while True:
@@ -45,6 +51,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ipv6", action="store_true", help="IPv6 addresses as well (vxlan)")
     parser.add_argument("--no-offloads", action="store_true", help="GRO, TSO and GSO off on all devices")
     parser.add_argument("--flood", action="store_true", help="bridge ageing 0: cni0 floods every packet")
+    parser.add_argument("--mesh", action="store_true", help="Bookinfo behind sidecars in place of web")
+    parser.add_argument("--relocation", choices=MODES, default="lua", help="of --mesh (default lua)")
+    parser.add_argument("--tracer", choices=TRACERS, default="opentelemetry", help="of --mesh")
     parser.add_argument("--json", action="store_true", help="print the topology as one JSON object")
     return parser.parse_args()
 
@@ -73,11 +82,17 @@ def _describe(lab: Lab) -> str:
     client = lab.nodes[0].pods[0]
     lines += [
         f"a shell in a pod:   nsenter --net={client.netns.path}",
-        f"a request:          nsenter --net={client.netns.path} curl -s http://{url_host(lab.services[0].vip)}/",
+        f"a request:          nsenter --net={client.netns.path} curl -s {_url(lab)}",
         f"a shell on a node:  nsenter --net={lab.nodes[0].netns.path}",
         "Ctrl-C ends the lab and everything in it.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _url(lab: Lab) -> str:
+    service = lab.services[0]
+    port = "" if service.port == 80 else f":{service.port}"
+    return f"http://{url_host(service.vip)}{port}/"
 
 
 def _line(host: Host, indent: str) -> str:

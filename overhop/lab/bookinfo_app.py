@@ -177,19 +177,22 @@ class Service:
 
 
 class Spans:
-    """Counts the spans that come by OTLP; shared by all connections."""
+    """Counts the spans that come by OTLP or as Zipkin's JSON; shared by all connections."""
 
     def __init__(self) -> None:
         self._count = 0
         self._lock = threading.Lock()
 
     def answer(self, request: Message) -> bytes:
-        """The whole answer: to a POST an empty ExportTraceServiceResponse, to anything else the number."""
+        """The whole answer: to a POST an empty one of its kind, to anything else the number."""
         if not request.start.startswith(b"POST "):
             return respond(200, {"spans": self._count})
-        spans = spans_in(request.body)
+        is_zipkin = request.start.startswith(b"POST /api/v2/spans ")
+        spans = len(json.loads(request.body)) if is_zipkin else spans_in(request.body)
         with self._lock:
             self._count += spans
+        if is_zipkin:
+            return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
         return b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
 
     def close(self) -> None:

@@ -3,8 +3,9 @@
 
 The listeners are Istio's: 15006 takes what comes for the pod and hands it to the application's own address,
 15001 takes what the application sends and chooses a cluster by the Host header. Each makes a span
-(OpenTelemetry) and hands the context on as W3C traceparent, behind all other headers. HTTP/1.1 on both sides.
-A cluster's only end point is the service's address, where Istio would name the pods: the node translates it.
+(tracers.py) and hands the context on: Envoy writes it behind all other headers, and the filter of
+`relocation` moves it to their head. HTTP/1.1 on both sides. A cluster's only end point is the service's
+address, where Istio would name the pods: the node translates it.
 """
 
 import importlib.util
@@ -16,17 +17,17 @@ from pathlib import Path
 
 from overhop.lab.netns import LabError
 from overhop.lab.redirect import INBOUND_PORT, LOOPBACK, OUTBOUND_PORT
+from overhop.lab.tracers import SPANS_PORT, Tracer, tracing
+from overhop.sidecar.contexts import Relocation
+from overhop.sidecar.filters import Data, Mode, upstream_filters
+from overhop.sidecar.protocols import with_options
 
 ENVIRONMENT = "OVERHOP_ENVOY"
 ADMIN_PORT = 15000
-SPANS_PORT = 4318
-"""OTLP over HTTP, on the pod's loopback."""
 OPTIONS = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
 _TYPE = "type.googleapis.com/envoy"
 _CONNECT_TIMEOUT = "5s"
 _ROUTE_TIMEOUT = "15s"
-
-Data = dict[str, object]
 
 
 class EnvoyMissingError(LabError):
@@ -51,6 +52,8 @@ class Sidecar:
     version: int
     """IP version of the pod network: 4 or 6."""
     destinations: Sequence[Destination]
+    relocation: Mode = "lua"
+    tracer: Tracer = "opentelemetry"
 
 
 def find_envoy(environment: Mapping[str, str] = os.environ) -> Path:
@@ -78,13 +81,26 @@ def bootstrap(sidecar: Sidecar) -> Data:
         "static_resources": {
             "listeners": [_inbound_listener(sidecar), _outbound_listener(sidecar)],
             "clusters": [
-                _original_destination("inbound", source=LOOPBACK[sidecar.version].source_of_inbound),
-                _original_destination("passthrough"),
-                *(_static(_outbound(each), each.address, each.port) for each in sidecar.destinations),
+                *(_relocating(each, sidecar.relocation) for each in _clusters(sidecar)),
                 _static("spans", LOOPBACK[4].address, SPANS_PORT),
             ],
         },
     }
+
+
+def _clusters(sidecar: Sidecar) -> list[Data]:
+    """Where requests go."""
+    return [
+        _original_destination("inbound", source=LOOPBACK[sidecar.version].source_of_inbound),
+        _original_destination("passthrough"),
+        *(_static(_outbound(each), each.address, each.port) for each in sidecar.destinations),
+    ]
+
+
+def _relocating(cluster: Data, relocation: Mode) -> Data:
+    """As it is where nothing is moved: the stock order is that of an untouched Envoy."""
+    filters = upstream_filters(relocation, Relocation())
+    return with_options(cluster, "h1", filters) if filters else cluster
 
 
 def _packaged() -> Path | None:
@@ -128,7 +144,7 @@ def _listener(sidecar: Sidecar, direction: str, port: int, hosts: Sequence[Data]
         "codec_type": "HTTP1",
         "route_config": {"name": direction, "virtual_hosts": list(hosts)},
         "http_filters": [_filter("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")],
-        "tracing": _tracing(sidecar),
+        "tracing": tracing(sidecar.tracer, f"{sidecar.service}.{sidecar.namespace}"),
     }
     return {
         "name": direction,
@@ -143,25 +159,6 @@ def _listener(sidecar: Sidecar, direction: str, port: int, hosts: Sequence[Data]
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
-    }
-
-
-def _tracing(sidecar: Sidecar) -> Data:
-    collector = {
-        "uri": f"http://{LOOPBACK[4].address}:{SPANS_PORT}/v1/traces",
-        "cluster": "spans",
-        "timeout": "2s",
-    }
-    return {
-        "random_sampling": {"value": 100},
-        "provider": {
-            "name": "envoy.tracers.opentelemetry",
-            "typed_config": {
-                "@type": f"{_TYPE}.config.trace.v3.OpenTelemetryConfig",
-                "http_service": {"http_uri": collector},
-                "service_name": f"{sidecar.service}.{sidecar.namespace}",
-            },
-        },
     }
 
 

@@ -11,7 +11,6 @@ n1. Each request so has the hops `STOPS`, all with its trace id. Everything ends
 
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -27,7 +26,12 @@ from overhop.lab.hosts import Pod, Service
 from overhop.lab.http import await_ready
 from overhop.lab.lab import Lab
 from overhop.lab.netns import LabError
+from overhop.lab.program import Program
+from overhop.lab.tracers import SPANS_PORT, Tracer
 from overhop.lab.underlay import Address
+from overhop.sidecar.contexts import DEFAULT_HEADERS
+from overhop.sidecar.filters import Mode
+from overhop.sidecar.module import ModuleMissingError, module_directory
 
 NAMESPACE = "bookinfo"
 PORT = 9080
@@ -68,29 +72,47 @@ class Mesh:
     path: str
     context_offset_bytes: int
     """Where in a request between two sidecars its trace context begins, as read from the wire."""
+    relocation: Mode = "lua"
+    tracer: Tracer = "opentelemetry"
 
     def spans(self) -> dict[str, int]:
         """How many spans each sidecar has sent; they come in batches, up to 5 s late."""
-        return {name: _ask(pod, envoy.SPANS_PORT, "/")["spans"] for name, pod in self.pods.items()}
+        return {name: _ask(pod, SPANS_PORT, "/")["spans"] for name, pod in self.pods.items()}
 
 
-def bookinfo(lab: Lab) -> Mesh:
-    """Start the mesh; it answers when this returns. Raises LabError, envoy.EnvoyMissingError."""
-    program = envoy.find_envoy()
+def bookinfo(lab: Lab, relocation: Mode = "lua", tracer: Tracer = "opentelemetry") -> Mesh:
+    """Start the mesh; it answers when this returns.
+
+    Raises LabError, envoy.EnvoyMissingError.
+    """
+    program = Program(envoy.find_envoy(), _modules(relocation))
     if len(lab.nodes) < 2:
         raise LabError(f"bookinfo: needs two nodes, this lab has {len(lab.nodes)}")
     pods = {part.name: _pod(lab, part) for part in _PARTS}
     services = {part.name: _service(lab, part, pods[part.name]) for part in _PARTS}
     apps = {part.name: _start_app(part, pods[part.name], services) for part in _PARTS}
-    sidecars = {name: _start_sidecar(program, pod, _sidecar(pod, services)) for name, pod in pods.items()}
+    sidecars = {
+        name: _start_sidecar(program, pod, _sidecar(pod, services, relocation, tracer))
+        for name, pod in pods.items()
+    }
     for name, pod in pods.items():
         await_ready(apps[name], f"bookinfo {name}")
-        _await_sidecar(program, pod, sidecars[name])
+        _await_sidecar(program.envoy, pod, sidecars[name])
     entry = lab.nodes[0].address
     with _tap(pods["reviews"]) as tap:
         lab.external.http(str(entry), NODE_PORT, path=PATH, context="none").require_ok()
         offset_bytes = _context_offset(tap)
-    return Mesh(pods, services, entry, NODE_PORT, PATH, offset_bytes)
+    return Mesh(pods, services, entry, NODE_PORT, PATH, offset_bytes, relocation, tracer)
+
+
+def _modules(relocation: Mode) -> Path | None:
+    """Where the native module is, if it is wanted. Raises LabError: it is not there."""
+    if relocation != "native":
+        return None
+    try:
+        return module_directory()
+    except ModuleMissingError as error:
+        raise LabError(f"sidecar: {error}") from None
 
 
 def _tap(pod: Pod) -> socket.socket:
@@ -102,15 +124,15 @@ def _tap(pod: Pod) -> socket.socket:
 
 
 def _context_offset(tap: socket.socket) -> int:
-    """From the first byte of the first request heard to the name of its context."""
+    """From the first byte of the first request heard to the name of its first header of context."""
     while True:
         try:
             frame = tap.recv(1 << 16)
         except BlockingIOError:
-            raise LabError("bookinfo: no request with a traceparent came to reviews") from None
-        request = frame[max(0, frame.find(b"GET ")) :]
-        at = request.lower().find(b"\r\ntraceparent:")
-        if at > 0:
+            raise LabError("bookinfo: no request with a context came to reviews") from None
+        request = frame[max(0, frame.find(b"GET ")) :].lower()
+        found = [request.find(b"\r\n%s:" % name.encode()) for name in DEFAULT_HEADERS]
+        if at := min((each for each in found if each > 0), default=0):
             return at + len(b"\r\n")
 
 
@@ -130,37 +152,33 @@ def _start_app(part: _Part, pod: Pod, services: Mapping[str, Service]) -> subpro
         {"service": name, "address": str(services[name].vip), "port": PORT, "path": f"/{name}/0"}
         for name in part.calls
     ]
-    role = {"name": part.name, "port": PORT, "spans_port": envoy.SPANS_PORT, "calls": calls}
+    role = {"name": part.name, "port": PORT, "spans_port": SPANS_PORT, "calls": calls}
     argv = (sys.executable, "-I", "-S", bookinfo_app.__file__, json.dumps(role))
     return pod.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _sidecar(pod: Pod, services: Mapping[str, Service]) -> envoy.Sidecar:
+def _sidecar(pod: Pod, services: Mapping[str, Service], relocation: Mode, tracer: Tracer) -> envoy.Sidecar:
     """Every sidecar knows every service, as Istio's do."""
     destinations = [envoy.Destination(each.name, str(each.vip), each.port) for each in services.values()]
-    return envoy.Sidecar(pod.name, pod.namespace, pod.address.version, destinations)
+    return envoy.Sidecar(pod.name, pod.namespace, pod.address.version, destinations, relocation, tracer)
 
 
-def _start_sidecar(program: Path, pod: Pod, sidecar: envoy.Sidecar) -> subprocess.Popen[bytes]:
-    """The rules, and an Envoy that runs as the user whom they let through.
-
-    The program is opened here: that user need not be able to walk the path that leads to it.
-    """
+def _start_sidecar(program: Program, pod: Pod, sidecar: envoy.Sidecar) -> subprocess.Popen[bytes]:
+    """The rules, and an Envoy that runs as the user whom they let through."""
     _write_rules(pod, sidecar.version)
     argv = ("envoy", *envoy.OPTIONS, "--config-yaml", json.dumps(envoy.bootstrap(sidecar)))
     log = tempfile.TemporaryFile()  # noqa: SIM115  the lab closes it together with the process
-    opened = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with pod.netns.entered():
+        with pod.netns.entered(), program.opened() as opened:
             process = subprocess.Popen(
                 argv,
-                executable=f"/proc/self/fd/{opened}",
-                pass_fds=(opened,),
+                executable=opened.executable,
+                pass_fds=opened.descriptors,
                 user=redirect.PROXY_ID,
                 group=redirect.PROXY_ID,
                 extra_groups=(),
                 cwd="/",
-                env={},
+                env=opened.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -168,10 +186,8 @@ def _start_sidecar(program: Path, pod: Pod, sidecar: envoy.Sidecar) -> subproces
     except OSError as error:
         log.close()
         raise LabError(
-            f"sidecar of {pod.name}: {program}: {error.strerror}: is it an Envoy for this machine?"
+            f"sidecar of {pod.name}: {program.envoy}: {error.strerror}: is it an Envoy for this machine?"
         ) from error
-    finally:
-        os.close(opened)
     process.stderr = log
     pod.processes.append(process)
     return process

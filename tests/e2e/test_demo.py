@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from overhop.sidecar.build import build
 from tests.e2e.demo_process import ROOT, Demo, commands
 from tests.e2e.envoy import require_envoy
 from tests.kernel.leaks import wait_until
@@ -70,7 +71,7 @@ def who_called_whom(series: list[dict[str, Any]]) -> dict[tuple[str, str], tuple
 
 def test_demo_window_before_the_sidecars_context_finds_none_and_says_why(files: Path) -> None:
     require_envoy()
-    demo = Demo(files, "--json", "--requests", "20", "--window", "200")
+    demo = Demo(files, "--json", "--requests", "20", "--window", "200", "--relocation", "off")
     out, err = demo.end()
     assert demo.process.returncode == 1
     assert err == (
@@ -83,6 +84,36 @@ def test_demo_window_before_the_sidecars_context_finds_none_and_says_why(files: 
     assert [sight["with_context"] for sight in said["sights"]] == [20, 0, 0, 0, 0]
     assert [sight["window_exceeded"] for sight in said["sights"]] == [0, 20, 20, 20, 20]
     assert said["imbalances"]["total"] == IDENTITIES_HOLD
+
+
+@pytest.mark.parametrize("tracer", ["opentelemetry", "zipkin"])
+@pytest.mark.parametrize("variant", ["lua", "native"])
+def test_demo_with_the_context_moved_finds_every_request_in_a_small_window(
+    files: Path, monkeypatch: pytest.MonkeyPatch, variant: str, tracer: str
+) -> None:
+    require_envoy()
+    require_commands("cc")
+    monkeypatch.setenv("OVERHOP_SIDECAR_MODULE", str(build(files / "modules").parent))
+    asked = ("--requests", "20", "--window", "200", "--relocation", variant, "--tracer", tracer)
+    demo = Demo(files, "--json", *asked)
+    out, err = demo.end()
+    assert (demo.process.returncode, err) == (0, "")
+    said = json.loads(out)
+    assert (said["requests"], said["traces_found"], said["relocation"]) == (20, 20, variant)
+    between = said["sights"][1:]  # the first stop is before any sidecar
+    assert {(sight["first_offset_bytes"], sight["last_offset_bytes"]) for sight in between} == {(45, 45)}
+
+
+def test_demo_without_the_native_module_says_what_to_do(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_envoy()
+    monkeypatch.setenv("OVERHOP_SIDECAR_MODULE", "/nonexistent")
+    demo = Demo(files, "--relocation", "native")
+    out, err = demo.end()
+    assert (demo.process.returncode, out) == (1, "")
+    assert err == (
+        "overhop: sidecar: OVERHOP_SIDECAR_MODULE=/nonexistent: no librelocate.so there: run ./dev sidecar"
+        " build, or use the Lua variant\n"
+    )
 
 
 def test_demo_that_serves_keeps_tracing_until_ctrl_c(files: Path) -> None:

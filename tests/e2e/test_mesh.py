@@ -51,6 +51,21 @@ def test_mesh_sidecar_is_envoy_as_the_user_of_the_rules(mesh: tuple[Lab, Mesh]) 
     assert "\nCapEff:\t0000000000000000\n" in status
 
 
+def test_mesh_with_zipkin_makes_as_many_spans_and_moves_its_headers() -> None:
+    require_envoy()
+    with Lab.make(nodes=2) as lab:
+        town = bookinfo(lab, tracer="zipkin")
+        assert town.context_offset_bytes == len("GET /reviews/0 HTTP/1.1\r\nhost: reviews:9080\r\n")
+        expected = {"productpage": 3, "details": 1, "reviews": 2, "ratings": 1}
+        wait_until(lambda: town.spans() == expected, "all spans sent", SPANS_LATE_S)
+
+
+def test_mesh_of_stock_sidecars_has_the_context_behind_all_other_headers() -> None:
+    require_envoy()
+    with Lab.make(nodes=2) as lab:
+        assert bookinfo(lab, "off").context_offset_bytes == 329
+
+
 def test_bookinfo_without_envoy_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERHOP_ENVOY", "/nonexistent/envoy")
     with Lab.make(nodes=2) as lab:

@@ -122,6 +122,7 @@ def outcome(found: int = 20, missing: int = 0) -> Outcome:
         ),
         window=4096,
         sidecar_offset_bytes=None,
+        relocation="off",
         found=(Found(w3c, found, (TRACE,)), Found(none, 10)),
         hops={
             "rx": Distribution(20, 0, 2.4, 6.46, 35.388, {}),

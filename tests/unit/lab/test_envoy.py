@@ -60,6 +60,26 @@ def test_bootstrap_traces_every_request_to_the_pods_own_loopback() -> None:
     assert "access_log" not in json.dumps(resources)
 
 
+def test_bootstrap_moves_the_context_in_every_cluster_of_requests_unless_told_not_to() -> None:
+    clusters = rendered()["static_resources"]["clusters"]
+    assert [each["name"] for each in clusters if "typed_extension_protocol_options" in each] == [
+        "inbound",
+        "passthrough",
+        "outbound|9080||reviews",
+    ]
+    stock = bootstrap(Sidecar("productpage", "bookinfo", 4, [REVIEWS], relocation="off"))
+    assert "typed_extension_protocol_options" not in json.dumps(stock)
+
+
+def test_bootstrap_with_zipkin_hands_on_b3_and_w3c() -> None:
+    made = json.loads(
+        json.dumps(bootstrap(Sidecar("productpage", "bookinfo", 4, [REVIEWS], tracer="zipkin")))
+    )
+    config = manager(made["static_resources"]["listeners"][1])["tracing"]["provider"]["typed_config"]
+    assert config["trace_context_option"] == "USE_B3_WITH_W3C_PROPAGATION"
+    assert config["collector_cluster"] == "spans"
+
+
 def test_find_envoy_named_program_comes_first(tmp_path: Path) -> None:
     program = tmp_path / "envoy"
     program.touch(0o755)

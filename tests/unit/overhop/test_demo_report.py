@@ -15,6 +15,7 @@ def test_as_json_has_the_promised_keys_and_numbers() -> None:
     assert list(said) == [
         "cni",
         "sidecars",
+        "relocation",
         "window",
         "requests",
         "traces_found",

@@ -120,7 +120,7 @@ def test_render_with_sidecars_shows_where_the_context_was_at_each_stop() -> None
         "  n1    rx     20            20       62  vxlan 20",
         "  n2    rx     20            20       62  vxlan 20",
         "  The client writes it near the beginning, sidecars behind all other headers: on the wire between",
-        "  two of them it begins at byte 329. Searched: 4,096 bytes.",
+        "  two sidecars it begins at byte 329. Searched: 4,096 bytes.",
     ]
 
 

@@ -40,7 +40,7 @@ class Kernel:
     ports: tuple[tuple[int, bytes], ...] = ()
     """Port of a bridge, and a MAC address behind it."""
     outside: frozenset[int] = frozenset()
-    """Interfaces with a route by way of somebody else: they lead to other nodes."""
+    """Interfaces with a default route: they lead to other nodes."""
 
 
 def addresses_behind(links: Iterable[Link], known: Kernel) -> dict[str, tuple[Address, ...]]:
@@ -77,12 +77,7 @@ def read_kernel() -> Kernel:
         for hop in route.hops
         if route.to.prefixlen == route.to.max_prefixlen
     ]
-    outside = frozenset(
-        hop.ifindex
-        for route in ways.routes
-        for hop in route.hops
-        if hop.gateway is not None or route.is_default
-    )
+    outside = frozenset(hop.ifindex for route in ways.routes for hop in route.hops if route.is_default)
     neighbours: list[tuple[int, Address, bytes]] = []
     for family in (socket.AF_INET, socket.AF_INET6):
         request = _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0)

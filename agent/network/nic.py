@@ -79,15 +79,30 @@ def _carriers(tunnel: Link, ways: Ways, by_index: dict[int, Link]) -> list[int]:
 
 
 def _by_routes(links: Sequence[Link], ways: Ways) -> Nics:
-    """The default route's, and those with a route by way of somebody else, as routed networks have them."""
+    """The default route's, and those with a route by way of somebody else, as routed networks have them.
+
+    A pod may be a gateway too: what leads to pods counts only where there is nothing else, as in nodes that
+    are containers themselves.
+    """
     outside = {link.ifindex: link.name for link in links if _is_outside(link)}
     names = _through(_default_hops(ways, outside), outside)
-    via = [
-        hop for route in ways.routes if not route.is_default for hop in route.hops if hop.gateway is not None
-    ]
-    others = [name for name in _through(via, outside) if name not in names]
+    hops = (hop for route in ways.routes if not route.is_default for hop in route.hops)
+    via = _through((hop for hop in hops if hop.gateway is not None), outside)
+    to_pods = _to_pods(links)
+    others = [name for name in via if name not in names and name not in to_pods]
+    if not names and not others:
+        others = via
     reasons = ["default route"] * bool(names) + ["routes by way of other nodes"] * bool(others)
     return Nics((*names, *others), ", ".join(reasons))
+
+
+def _to_pods(links: Sequence[Link]) -> frozenset[str]:
+    """Veths whose other end is elsewhere, and bridges with one of those as port."""
+    veths = [link for link in links if link.kind == "veth" and link.link_netnsid is not None]
+    bridges = {link.master for link in veths}
+    return frozenset(
+        link.name for link in links if link in veths or (link.kind == "bridge" and link.ifindex in bridges)
+    )
 
 
 def _default_hops(ways: Ways, outside: dict[int, str]) -> tuple[Hop, ...]:

@@ -25,6 +25,7 @@ _RTA_GATEWAY: Final = 5
 _RTA_PRIORITY: Final = 6
 _RTA_MULTIPATH: Final = 9
 _RTA_TABLE: Final = 15
+_RTA_VIA: Final = 18
 _MAIN: Final = 254
 _UNICAST: Final = 1
 _DEAD: Final = 1
@@ -102,19 +103,21 @@ def parse_route(body: bytes) -> list[Route]:
 
 def _hops(attributes: Mapping[int, bytes]) -> Iterator[Hop]:
     if index := rtnetlink.u32(attributes.get(_RTA_OIF)):
-        yield Hop(index, _address(attributes.get(_RTA_GATEWAY)))
+        yield Hop(index, _gateway(attributes))
     data = attributes.get(_RTA_MULTIPATH, b"")
     while len(data) >= _NEXT_HOP.size:
         length, flags, _, index = _NEXT_HOP.unpack_from(data)
         if length < _NEXT_HOP.size:
             return
-        gateway = rtnetlink.attributes(data[_NEXT_HOP.size : length]).get(_RTA_GATEWAY)
+        gateway = _gateway(rtnetlink.attributes(data[_NEXT_HOP.size : length]))
         if not flags & _DEAD:
-            yield Hop(index, _address(gateway))
+            yield Hop(index, gateway)
         data = data[(length + 3) & ~3 :]
 
 
-def _address(packed: bytes | None) -> Address | None:
-    if packed is None:
+def _gateway(attributes: Mapping[int, bytes]) -> Address | None:
+    """RTA_VIA: of another family than the route, as BGP without addresses between nodes has it."""
+    packed = attributes.get(_RTA_GATEWAY) or attributes.get(_RTA_VIA, b"")[2:]
+    if len(packed) not in (4, 16):
         return None
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)

@@ -56,6 +56,11 @@ def found() -> tuple[tuple[str, ...], str]:
             ("eth0", "eth1"),
             "default route, routes by way of other nodes",
         ),
+        (
+            ["route add 10.244.1.0/24 via inet6 fd00::2 dev eth1"],
+            ("eth0", "eth1"),
+            "default route, routes by way of other nodes",
+        ),
         (["route add 10.244.1.0/24 via 192.0.2.11"], ("eth0",), "default route"),
         (["route add 10.244.1.0/24 via 10.0.0.2 table 77"], ("eth0",), "default route"),
         (["route add blackhole 10.244.9.0/24"], ("eth0",), "default route"),

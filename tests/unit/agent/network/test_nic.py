@@ -69,6 +69,19 @@ def test_routed_network_over_the_default_routes_interface_is_that_one() -> None:
     assert choose_nics(NODE_LINKS, ways) == Nics(("eth0",), "default route")
 
 
+def test_pod_that_is_a_gateway_does_not_make_its_interface_a_nic() -> None:
+    own = Link(11, "veth1a2b", kind="veth", link_netnsid=0, master=10, flags=UP)
+    for index in (10, 11):
+        ways = Ways((DEFAULT, route("10.9.0.0/16", Hop(index, ip_address("10.244.0.7")))))
+        assert choose_nics([LO, ETH0, CNI0, own], ways).names == ("eth0",)
+
+
+def test_node_that_is_a_container_without_default_route_has_a_veth_as_nic() -> None:
+    eth0 = Link(2, "eth0", kind="veth", link_netnsid=0, flags=UP)
+    ways = Ways((route("10.244.1.0/24", Hop(2, NODE2)),))
+    assert choose_nics([LO, eth0], ways) == Nics(("eth0",), "routes by way of other nodes")
+
+
 def test_routed_network_without_a_default_route_is_enough() -> None:
     ways = Ways((route("10.244.1.0/24", Hop(3, NODE2)), PODS_HERE))
     assert choose_nics(NODE_LINKS, ways) == Nics(("eth1",), "routes by way of other nodes")

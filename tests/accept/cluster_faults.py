@@ -22,6 +22,8 @@ CONVERGED_S = 30.0
 SETTLED_S = 45.0
 LOST_BY_KILL_S = 27.0
 """Rows of an open interval and those that wait for names are in the agent's memory (docs/controller.md)."""
+LOST_BY_SWITCH = 2
+"""Requests, ten a second, by kube-proxy's change of mode."""
 INSTALLED_CONTRACT = "/opt/overhop/lib/python3.11/site-packages/agent/plan/contract.py"
 """In the image."""
 
@@ -126,8 +128,7 @@ class Faults:
         time.sleep(15)
         sent = requests.stop()
         time.sleep(SETTLED_S)
-        failed = [trace for _, trace, is_good in sent if not is_good]
-        yield Line("no request of users fails", not failed, f"{len(failed)} of {len(sent)} failed")
+        yield self._failed_line(sent)
         for fault in self._faults:
             yield Line(
                 f"{fault.name}: converged within {CONVERGED_S:g} s",
@@ -138,16 +139,31 @@ class Faults:
         logs = self._one.logs()
         yield Line("no traceback in any log", "Traceback" not in logs, f"{len(logs.splitlines())} lines")
 
+    def _failed_line(self, sent: Sequence[tuple[float, str, bool]]) -> Line:
+        """kube-proxy removes the rules of its old mode before those of the new one are there."""
+        failed = [at_s for at_s, _, is_good in sent if not is_good]
+        switches = [each for each in self._faults if each.name.startswith("kube-proxy")]
+        by_proxy = [
+            at_s for at_s in failed if any(each.begin_s - 2 <= at_s <= each.end_s + 2 for each in switches)
+        ]
+        number = (
+            f"{len(failed)} of {len(sent)} failed, {len(by_proxy)} of them by kube-proxy's change of mode"
+        )
+        number += " (without overhop each of 16 such changes failed one: docs/acceptance/cluster.md)"
+        is_good = len(failed) == len(by_proxy) <= LOST_BY_SWITCH * len(switches)
+        return Line("no request of users fails by overhop", is_good, number)
+
     def _hop_lines(self, requests: Requests, sent: Sequence[tuple[float, str, bool]]) -> Iterator[Line]:
         found = self._one.hops_of([trace for _, trace, _ in sent], requests.began_s)
-        missing = [(at_s, trace) for at_s, trace, _ in sent if not found[trace]]
+        missing = [(at_s, trace) for at_s, trace, is_good in sent if is_good and not found[trace]]
         blind = [
             (each.begin_s - each.blind_s, each.end_s + each.converged_s + 2)
             for each in self._faults
             if each.blind_s is not None
         ]
         seen = [trace for at_s, trace in missing if not any(begin <= at_s <= end for begin, end in blind)]
-        number = f"{len(sent) - len(missing)} of {len(sent)} requests have hops"
+        answered = sum(is_good for _, _, is_good in sent)
+        number = f"{answered - len(missing)} of {answered} answered requests have hops"
         number += f", {len(missing) - len(seen)} others were in the memory of the agent that was killed"
         number += ", or sent while it was dead"
         yield Line("hops go on through everything else", not seen, number)

@@ -11,8 +11,9 @@ from agent.hooks.points import NIC_POINTS, Hook, wanted
 from agent.hops.intake import Intake
 from agent.naming.marks import is_mark
 from agent.network.addresses import own_addresses
-from agent.network.discover import DiscoveryError, completed
+from agent.network.discover import completed
 from agent.network.links import Link, LinkWatch
+from agent.network.nic import DiscoveryError
 from agent.plan.model import Plan, VportPlan
 from agent.plan.names import Address
 from agent.storing.chronicle import Chronicle

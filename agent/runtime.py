@@ -21,8 +21,8 @@ from agent.hooks.sweep import sweep
 from agent.hops.intake import Intake
 from agent.hops.totals import HopTotals
 from agent.metrics.source import MetricsSource, open_metrics
-from agent.network.discover import DiscoveryError
 from agent.network.links import links
+from agent.network.nic import DiscoveryError
 from agent.plan.changes import PlanChanges
 from agent.plan.model import Plan
 from agent.reading.polling import LEAST_S, next_wait_s

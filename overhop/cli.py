@@ -689,6 +689,7 @@ def inventory(
     plan: Annotated[str | None, _setting("--plan")] = None,
     nic: Annotated[str | None, _setting("--nic")] = None,
     node: Annotated[str | None, _setting("--node")] = None,
+    cri: Annotated[str | None, _setting("--cri")] = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
@@ -698,16 +699,22 @@ def inventory(
     """
     from overhop.commands.inventory import InventoryOptions, do_inventory
 
-    options = {"--plan": plan, "--nic": nic, "--node": node}
+    options = {"--plan": plan, "--nic": nic, "--node": node, "--cri": cri}
     return do_inventory(InventoryOptions(lambda: configured(context, config_file, options).config, as_json))
 
 
 @app.command()
-def doctor(as_json: JsonFlag = False) -> int:
+def doctor(
+    context: typer.Context,
+    cri: Annotated[str | None, _setting("--cri")] = None,
+    config_file: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
     """Tell what this node can do, and what to do about the rest."""
     from overhop.commands.doctor import DoctorOptions, do_doctor
 
-    return do_doctor(DoctorOptions(as_json=as_json))
+    asked = configured(context, config_file, {"--cri": cri}).config.agent.cri
+    return do_doctor(DoctorOptions(cri=asked, as_json=as_json))
 
 
 @app.command()

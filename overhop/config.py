@@ -186,7 +186,7 @@ class AgentSection(_Section):
     )
     cri: Annotated[str, Option("--cri", "SOCKET")] = Field(
         default="auto",
-        description="Socket of the container runtime that tells this node's pods; auto: a usual one; none.",
+        description="Socket of the runtime (CRI, Docker) that tells pods; auto: who is there; none.",
     )
     state: Annotated[_OptionalPath, Option("--state", "DIR")] = Field(
         default=Path("/var/lib/overhop/agent"),

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from collector.node.abilities import Abilities
 from collector.node.links import OVERLAY_KINDS, Link, Network
+from overhop.own_pods import OwnPods, pod_name
 from overhop.text import listed
 
 OLDEST_KERNEL = (6, 1)
@@ -76,17 +77,20 @@ class RunningAgent:
 
 
 def examine(
-    abilities: Abilities, network: Network, agent: RunningAgent | None, default_nic: str
+    abilities: Abilities,
+    network: Network,
+    agent: RunningAgent | None,
+    pods: OwnPods = OwnPods(),  # noqa: B008  it is frozen
 ) -> tuple[Finding, ...]:
     """All findings, in the order of a start: system, kernel, tools, interfaces, what stays unseen, agent.
 
-    `default_nic`: what an agent without a plan would take for the NIC.
+    `pods`: whose the interfaces are.
     """
     return (
         *_system(abilities),
         *_attaching(abilities),
         *_tools(abilities),
-        *_interfaces(network, default_nic),
+        *_interfaces(network, pods),
         *_unseen(network.links),
         *_encryption(network),
         *_agent(agent),
@@ -178,9 +182,13 @@ def _tools(abilities: Abilities) -> Iterable[Finding]:
         yield Finding("headers", Verdict.FAIL, "no linux/bpf.h", "apt install linux-libc-dev")
 
 
-def _interfaces(network: Network, default_nic: str) -> Iterable[Finding]:
-    yield from _nic(network, default_nic)
-    yield _pods([link.name for link in network.links if _leads_elsewhere(link) and link.name != network.nic])
+def _interfaces(network: Network, pods: OwnPods) -> Iterable[Finding]:
+    yield from _nics(network)
+    names = {pod.interface: pod_name(pod) for pod in pods.found if pod.name}
+    vports = [link.name for link in network.links if _leads_elsewhere(link) and link.name not in network.nics]
+    yield _pods([names.get(each, each) for each in vports])
+    if pods.source:
+        yield _pod_names(pods, len(vports), sum(each in names for each in vports))
     for link in network.links:
         if link.kind in OVERLAY_KINDS and link.up:
             yield _overlay(link)
@@ -197,22 +205,31 @@ def _pods(vports: Sequence[str]) -> Finding:
     return Finding("pods", Verdict.OK, f"{len(vports)} interface{plural} to pods: {listed(vports, 4)}")
 
 
-def _nic(network: Network, default_nic: str) -> Iterable[Finding]:
-    link = next((link for link in network.links if link.name == network.nic), None)
-    if link is None:
-        advice = "name it: overhop agent --nic NAME"
-        yield Finding("NIC", Verdict.WARN, "no overlay device, no default route", advice)
+def _pod_names(pods: OwnPods, vports: int, named: int) -> Finding:
+    if pods.problem:
+        return Finding("pod names", Verdict.WARN, pods.problem, "see docs/pods.md: who tells a node's pods")
+    if named or not vports:
+        return Finding("pod names", Verdict.OK, f"by {pods.source}: {named} of {vports}")
+    advice = "a controller or a plan gives names; see docs/pods.md"
+    return Finding("pod names", Verdict.NOTE, f"{pods.source}: no names", advice)
+
+
+def _nics(network: Network) -> Iterable[Finding]:
+    by_name = {link.name: link for link in network.links}
+    found = [by_name[name] for name in network.nics if name in by_name]
+    if not found:
+        missing = f"no such interface: {listed(network.nics)}" if network.nics else network.nic_reason
+        yield Finding("NIC", Verdict.WARN, missing, "name it: overhop agent --nic NAME")
         return
-    fact = f"{link.name} ({network.nic_reason}), MTU {link.mtu_bytes}"
-    if not link.has_ethernet:
-        yield Finding("NIC", Verdict.WARN, f"{fact}: no Ethernet header", "name the device below: --nic NAME")
-    elif link.name != default_nic:
-        by_itself = f"takes {default_nic}" if default_nic else "finds none"
-        advice = f"an agent without a plan {by_itself}: overhop agent --nic {link.name}"
-        yield Finding("NIC", Verdict.WARN, fact, advice)
-    else:
-        yield Finding("NIC", Verdict.OK, fact)
-    yield from _offloads(link.name, network.offloads)
+    for link in found:
+        kind = f"{link.kind}, " if link.kind else ""
+        fact = f"{link.name} ({kind}{network.nic_reason}), MTU {link.mtu_bytes}"
+        if link.has_ethernet:
+            yield Finding("NIC", Verdict.OK, fact)
+        else:
+            advice = "name the device below: --nic NAME"
+            yield Finding("NIC", Verdict.WARN, f"{fact}: no Ethernet header", advice)
+    yield from _offloads(found[0].name, network.offloads)
 
 
 def _offloads(nic: str, offloads: Mapping[str, bool]) -> Iterable[Finding]:

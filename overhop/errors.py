@@ -62,7 +62,7 @@ def report(error: BaseException, *, debug: bool) -> int:
 
 def explain(error: BaseException) -> Failure | None:
     """The failure that `error` stands for; None for a defect of ours (write_traceback keeps it)."""
-    from agent.network.discover import DiscoveryError
+    from agent.network.nic import DiscoveryError
     from agent.plan.model import PlanError
     from overhop.sources import ConfigError
 

@@ -2,13 +2,15 @@
 """What one node knows of itself, put together: interfaces, vports, overlay, NAT, kernel, agent. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from agent.plan.model import Plan
+from agent.plan.model import Plan, VportPlan
 from agent.plan.names import NamesPlan
 from collector.node.abilities import Abilities
 from collector.node.links import OVERLAY_KINDS, Link, Network
 from collector.node.nat import NatRules, Service
+from collector.node.pods.local import LocalPod
+from overhop.own_pods import OwnPods
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,10 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Vport:
-    """A pod's interface, and the pod by the plan; without a name there, the interface's stands for it."""
+    """A pod's interface, and the pod by the plan, else by whoever tells the node's pods.
+
+    Where nobody names it the interface's name stands for it.
+    """
 
     ifindex: int
     name: str
@@ -35,8 +40,10 @@ class Vport:
     pod: str
     workload: str
     addresses: tuple[str, ...]
-    """Of the pod, as far as the plan says."""
+    """Of the pod, as far as they are known."""
     traced: bool
+    uid: str = ""
+    """Of the pod, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Readings:
     nat: Mapping[str, NatRules]
     abilities: Abilities
     agent: RunningAgent | None
+    pods: OwnPods = field(default_factory=OwnPods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,8 @@ class Inventory:
 
     node: str
     nic: tuple[str, ...]
+    nic_reason: str
+    """Why it is that."""
     nic_problem: str
     """Why it is not known which interface is the NIC, or which one is not there."""
     interfaces: tuple[Interface, ...]
@@ -88,6 +98,10 @@ class Inventory:
     nat: Mapping[str, NatRules]
     abilities: Abilities
     agent: RunningAgent | None
+    pods_source: str = ""
+    """Who told the node's pods."""
+    pods_problem: str = ""
+    """Why that may not be all; empty otherwise."""
 
 
 def inventory_of(node: str, plan: Plan, nic_problem: str, found: Readings) -> Inventory:
@@ -96,17 +110,23 @@ def inventory_of(node: str, plan: Plan, nic_problem: str, found: Readings) -> In
     missing = [name for name in plan.nic if name not in {link.name for link in links}]
     if missing:
         nic_problem = f"no such interface: {', '.join(missing)}"
+    owners = {pod.interface: pod for pod in found.pods.found if pod.interface}
     return Inventory(
         node=node,
         nic=plan.nic,
+        nic_reason=found.network.nic_reason,
         nic_problem=nic_problem,
         interfaces=tuple(_interface(link, plan, found.addresses.get(link.ifindex, ())) for link in links),
-        vports=tuple(_vport(link, plan) for link in links if _role(link, plan) == "vport"),
+        vports=tuple(
+            _vport(link, plan, owners.get(link.name)) for link in links if _role(link, plan) == "vport"
+        ),
         overlays=tuple(_overlay(link, links) for link in links if link.kind in OVERLAY_KINDS),
         offloads=found.network.offloads,
         nat={family: _named(rules, plan.names) for family, rules in found.nat.items()},
         abilities=found.abilities,
         agent=found.agent,
+        pods_source=found.pods.source,
+        pods_problem=found.pods.problem,
     )
 
 
@@ -125,10 +145,12 @@ def _interface(link: Link, plan: Plan, addresses: Sequence[str]) -> Interface:
     )
 
 
-def _vport(link: Link, plan: Plan) -> Vport:
+def _vport(link: Link, plan: Plan, owner: LocalPod | None) -> Vport:
     entry = plan.vport_for(link.name)
     if entry is None:
         raise ValueError(f"{link.name} is no vport")
+    if owner is not None and not _is_named(entry, link.name):
+        return _owned(link, owner, entry.traced)
     name = entry.pod or entry.workload or link.name
     return Vport(
         ifindex=link.ifindex,
@@ -138,6 +160,25 @@ def _vport(link: Link, plan: Plan) -> Vport:
         workload=entry.workload or name,
         addresses=tuple(str(address) for address in entry.addresses),
         traced=entry.traced,
+    )
+
+
+def _is_named(entry: VportPlan, ifname: str) -> bool:
+    """By the plan; an entry that was made of the interface is called after it."""
+    return entry.pod not in ("", ifname) or bool(entry.workload or entry.namespace)
+
+
+def _owned(link: Link, owner: LocalPod, traced: bool) -> Vport:
+    name = owner.name or link.name
+    return Vport(
+        ifindex=link.ifindex,
+        name=link.name,
+        namespace=owner.namespace,
+        pod=name,
+        workload=owner.workload or name,
+        addresses=owner.addresses,
+        traced=traced,
+        uid=owner.uid,
     )
 
 

@@ -34,15 +34,24 @@ def render(inventory: Inventory, width: int) -> RenderableType:
 
 
 def facts(inventory: Inventory) -> list[str]:
-    """Agent, NIC and kernel, a line each."""
+    """Agent, NIC, kernel and who told the pods, a line each."""
     nic = ", ".join(inventory.nic) or "not known"
     problem = f": {inventory.nic_problem}" if inventory.nic_problem else ""
-    offloads = [f"{name} {'on' if on else 'off'}" for name, on in inventory.offloads.items()]
+    about = [inventory.nic_reason] if inventory.nic_reason else []
+    about += [f"{name} {'on' if on else 'off'}" for name, on in inventory.offloads.items()]
     return [
         agent_line(inventory),
-        f"nic    {nic}{f' ({listed(offloads)})' if offloads and inventory.nic else ''}{problem}",
+        f"nic    {nic}{f' ({listed(about)})' if about and inventory.nic else ''}{problem}",
         f"kernel {kernel_line(inventory.abilities)}",
+        *pods_line(inventory),
     ]
+
+
+def pods_line(inventory: Inventory) -> list[str]:
+    """Who told whose the vports are; none where nobody was asked."""
+    if not inventory.pods_source:
+        return []
+    return [f"pods   {inventory.pods_problem or f'told by {inventory.pods_source}'}"]
 
 
 def agent_line(inventory: Inventory) -> str:

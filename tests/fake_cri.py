@@ -12,6 +12,7 @@ from pathlib import Path
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, WindowUpdated
+from h2.exceptions import H2Error
 
 from collector.node.pods.protobuf import parse
 
@@ -90,7 +91,7 @@ def serving(path: Path, answer: Answer) -> Iterator[None]:
 
     def run() -> None:
         while not stopping.is_set():
-            with suppress(TimeoutError, OSError):
+            with suppress(TimeoutError, OSError, H2Error):  # who speaks no HTTP/2 is left
                 connection, _ = listener.accept()
                 with connection:
                     connection.settimeout(0.05)

@@ -99,7 +99,7 @@ class Asker:
         """
         with self._lock:
             found = list(pods)
-            self._uids = {pod.uid for pod in found}
+            self._uids = {pod.uid for pod in found if not pod.workload}
             if any(uid not in self._uids for uid in self.workloads):
                 self.workloads = {uid: name for uid, name in self.workloads.items() if uid in self._uids}
             for pod in found:
@@ -183,9 +183,12 @@ class Asker:
             owners = {
                 each.text: self._interfaces.get(each.text) for each in parsed if each.kind == "interface"
             }
-        asked = [
-            (text, mark) for text, mark in zip(marks, parsed, strict=True) if owners.get(mark.text, mark)
-        ]
+        known = {
+            interface_mark(ifname): _told(ifname, pod)
+            for ifname, pod in owners.items()
+            if pod is None or pod.workload
+        }
+        asked = [(text, mark) for text, mark in zip(marks, parsed, strict=True) if text not in known]
         if not self.clock.is_heard and any(mark.kind == "address" for _, mark in asked):
             self._request([])
         span = self._span(ticket)
@@ -194,8 +197,7 @@ class Asker:
             text: _named(mark, each, owners.get(mark.text))
             for (text, mark), each in zip(asked, self._posted(questions), strict=True)
         }
-        nobodys = [mark.text for mark in parsed if mark.kind == "interface" and owners[mark.text] is None]
-        return found | {interface_mark(each): EndNames("", each, each) for each in nobodys}
+        return found | known
 
     def _posted(self, questions: list[dict[str, object]]) -> list[dict[str, Any]]:
         """One answer each. Raises ControllerError."""
@@ -218,6 +220,13 @@ class Asker:
         """The time of a ticket as the controller's clock has it, also where ours was set meanwhile."""
         ahead_ns = self.clock.ahead_ns(ticket.own_offset_ns)
         return max(0, ticket.from_ns + ahead_ns), max(0, ticket.until_ns + ahead_ns)
+
+
+def _told(ifname: str, owner: OwnPod | None) -> EndNames:
+    """Without the controller: nobody's interface stands for itself."""
+    if owner is None:
+        return EndNames("", ifname, ifname)
+    return EndNames(owner.namespace, owner.name, owner.workload)
 
 
 def _question(mark: Mark, span: tuple[int, int], owner: OwnPod | None) -> dict[str, object]:

@@ -54,7 +54,7 @@ def _owned(ifname: str, pod: OwnPod, plan: NodePlan, workloads: Mapping[str, str
         match=glob.escape(ifname),
         namespace=pod.namespace,
         pod=pod.name,
-        workload=workloads.get(pod.uid) or uid_mark(pod.uid),
+        workload=pod.workload or workloads.get(pod.uid) or uid_mark(pod.uid),
         addresses=pod.addresses,
         **_parameters(selector),  # type: ignore[arg-type]  # fields of the same base
     )

@@ -29,6 +29,8 @@ class OwnPod:
     """Its interface on the node; empty: not known, or it has none."""
     addresses: tuple[Address, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    workload: str = ""
+    """As whoever knows the pod says; empty: it is one of Kubernetes, the controller is asked by its uid."""
 
 
 @dataclass(frozen=True, slots=True)

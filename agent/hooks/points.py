@@ -4,8 +4,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.network.discover import DiscoveryError
 from agent.network.links import Link
+from agent.network.nic import DiscoveryError
 from agent.plan.model import Plan, VportPlan
 from bpf.record import Point
 

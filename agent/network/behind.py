@@ -7,27 +7,26 @@ say which address has which MAC address, and its forwarding table behind which p
 
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from agent.network import rtnetlink
 from agent.network.links import Link
+from agent.network.routes import read_ways
 from agent.plan.names import Address
 
-_RTM_GETROUTE: Final = 26
 _RTM_GETNEIGH: Final = 30
-_ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
-_RTA_DST: Final = 1
-_RTA_OIF: Final = 4
+_RTN_UNICAST: Final = 1
 _NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
 _AF_BRIDGE: Final = 7
 _NUD_FAILED: Final = 0x20
 _NUD_INCOMPLETE: Final = 0x01
-_BITS: Final = {socket.AF_INET: 32, socket.AF_INET6: 128}
+_NUD_NOARP: Final = 0x40
+"""Nobody was asked: a group's address, which is on every interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +39,20 @@ class Kernel:
     """Interface, address, MAC address."""
     ports: tuple[tuple[int, bytes], ...] = ()
     """Port of a bridge, and a MAC address behind it."""
+    outside: frozenset[int] = frozenset()
+    """Interfaces with a default route: they lead to other nodes."""
 
 
 def addresses_behind(links: Iterable[Link], known: Kernel) -> dict[str, tuple[Address, ...]]:
-    """Addresses of pods by the name of their interface; those without any are left out. Pure."""
-    names = {link.ifindex: link.name for link in links if link.link_netnsid is not None}
+    """Addresses of pods by the name of their interface; those without any are left out. Pure.
+
+    What leads to other nodes leads to no pod, also where it is one end of a veth.
+    """
+    names = {
+        link.ifindex: link.name
+        for link in links
+        if link.link_netnsid is not None and link.ifindex not in known.outside
+    }
     bridges = {link.ifindex: link.master for link in links if link.ifindex in names}
     of_mac = {mac: index for index, mac in known.ports if index in names}
     found: dict[str, set[Address]] = {}
@@ -62,28 +70,22 @@ def addresses_behind(links: Iterable[Link], known: Kernel) -> dict[str, tuple[Ad
 
 def read_kernel() -> Kernel:
     """Of this network namespace. Raises OSError."""
-    routes: list[tuple[int, Address]] = []
+    ways = read_ways()
+    routes = [
+        (hop.ifindex, route.to.network_address)
+        for route in ways.routes
+        for hop in route.hops
+        if route.to.prefixlen == route.to.max_prefixlen
+    ]
+    outside = frozenset(hop.ifindex for route in ways.routes for hop in route.hops if route.is_default)
     neighbours: list[tuple[int, Address, bytes]] = []
-    for family in _BITS:
-        request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        for message in rtnetlink.dump(_RTM_GETROUTE, request, "list routes"):
-            routes += _route(message.body)
+    for family in (socket.AF_INET, socket.AF_INET6):
         request = _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0)
         for message in rtnetlink.dump(_RTM_GETNEIGH, request, "list neighbours"):
             neighbours += _neighbour(message.body)
     request = _NEIGHBOUR.pack(_AF_BRIDGE, 0, 0, 0, 0, 0)
     ports = [_port(each.body) for each in rtnetlink.dump(_RTM_GETNEIGH, request, "list bridge ports")]
-    return Kernel(tuple(routes), tuple(neighbours), tuple(ports))
-
-
-def _route(body: bytes) -> list[tuple[int, Address]]:
-    """One, if it is to a single address."""
-    family, length, *_ = _ROUTE.unpack_from(body)
-    attributes: Mapping[int, bytes] = rtnetlink.attributes(body[_ROUTE.size :])
-    destination = attributes.get(_RTA_DST)
-    if length != _BITS.get(family) or destination is None or _RTA_OIF not in attributes:
-        return []
-    return [(rtnetlink.u32(attributes[_RTA_OIF]), _address(destination))]
+    return Kernel(tuple(routes), tuple(neighbours), tuple(ports), outside)
 
 
 def _neighbour(body: bytes) -> list[tuple[int, Address, bytes]]:
@@ -91,7 +93,7 @@ def _neighbour(body: bytes) -> list[tuple[int, Address, bytes]]:
     _, _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
     attributes = rtnetlink.attributes(body[_NEIGHBOUR.size :])
     destination, mac = attributes.get(_NDA_DST), attributes.get(_NDA_LLADDR)
-    if destination is None or mac is None or state & (_NUD_FAILED | _NUD_INCOMPLETE):
+    if destination is None or mac is None or state & (_NUD_FAILED | _NUD_INCOMPLETE | _NUD_NOARP):
         return []
     return [(index, _address(destination), mac)]
 

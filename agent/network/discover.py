@@ -2,37 +2,23 @@
 """A plan for a node that was given none, or only a part: made from its interfaces."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from agent.network.links import ARPHRD_ETHER, Link
+from agent.network.links import Link
+from agent.network.nic import choose_nics
+from agent.network.routes import Ways, read_ways
 from agent.plan.model import Plan, VportPlan
 
 
-class DiscoveryError(Exception):
-    """The interfaces do not say which one is the NIC."""
+def completed(plan: Plan, links: Sequence[Link], ways: Callable[[], Ways] = read_ways) -> Plan:
+    """`plan` with the NICs and the vports that it does not name.
 
-
-def completed(plan: Plan, links: Sequence[Link]) -> Plan:
-    """`plan` with the NIC and the vports that it does not name.
-
-    An empty list of vports means none. `links` are the interfaces of this network namespace. Raises
-    DiscoveryError if no NIC, or more than one, could be meant.
+    An empty list of vports means none. `links` are the interfaces of this network namespace, `ways` is asked
+    only for NICs. Raises DiscoveryError if it cannot be told what the NIC is.
     """
-    nics = plan.nic or (find_nic(links),)
+    nics = plan.nic or choose_nics(links, ways()).names
     vports = plan.vports if "vports" in plan.model_fields_set else find_vports(links, nics)
     return plan.model_copy(update={"nic": nics, "vports": vports})
-
-
-def find_nic(links: Sequence[Link]) -> str:
-    """The default route's interface, else the only Ethernet hardware. Raises DiscoveryError."""
-    routed = next((link.name for link in links if link.default_route), None)
-    if routed is not None:
-        return routed
-    hardware = [link.name for link in links if link.arphrd == ARPHRD_ETHER and not link.kind]
-    if len(hardware) == 1:
-        return hardware[0]
-    found = f"several could be it: {', '.join(hardware)}" if hardware else "no interface is hardware"
-    raise DiscoveryError(f"find the NIC: no default route, and {found}: name it in the plan: `nic: NAME`")
 
 
 def find_vports(links: Sequence[Link], nics: Sequence[str]) -> tuple[VportPlan, ...]:

@@ -4,10 +4,10 @@
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,9 +32,21 @@ _IFLA_LINK: Final = 5
 _IFLA_MASTER: Final = 10
 _IFLA_LINKINFO: Final = 18
 _IFLA_INFO_KIND: Final = 1
+_IFLA_INFO_DATA: Final = 2
 _IFLA_EXT_MASK: Final = 29
 _IFLA_LINK_NETNSID: Final = 37
 _SKIP_STATS: Final = 1 << 3
+
+_TUNNEL_LINK: Final = {"vxlan": 3} | dict.fromkeys(
+    ("ipip", "sit", "ip6tnl", "gre", "gretap", "ip6gre", "ip6gretap"), 1
+)
+"""The underlay, by kind: IFLA_VXLAN_LINK, IFLA_IPTUN_LINK, IFLA_GRE_LINK (linux/if_link.h, if_tunnel.h)."""
+_TUNNEL_LOCALS: Final = (
+    {"vxlan": (4, 17)}
+    | dict.fromkeys(("ipip", "sit", "ip6tnl"), (2,))
+    | dict.fromkeys(("gre", "gretap", "ip6gre", "ip6gretap"), (6,))
+)
+"""IFLA_VXLAN_LOCAL and LOCAL6, IFLA_IPTUN_LOCAL, IFLA_GRE_LOCAL."""
 
 _IFINFO: Final = struct.Struct("=BxHiII")
 _QUEUE_BYTES: Final = 4 << 20
@@ -58,8 +70,10 @@ class Link:
     arphrd: int = ARPHRD_ETHER
     mtu: int = 0
     flags: int = 0
-    default_route: bool = field(default=False, compare=False)
-    """Whether the default route leaves through it; said by `links()`, not by events."""
+    underlay_ifindex: int = 0
+    """Of a tunnel: the interface that its packets are bound to; 0: none."""
+    tunnel_local: IPv4Address | IPv6Address | None = None
+    """Of a tunnel: the address that its packets come from."""
 
     @property
     def is_ethernet(self) -> bool:
@@ -95,9 +109,7 @@ class LinkEvent:
 
 def links() -> list[Link]:
     """All interfaces of this network namespace. Raises OSError."""
-    routed = _default_route()
-    found = [_link(message.body) for message in rtnetlink.dump(_RTM_GETLINK, _request(0), "list interfaces")]
-    return [replace(link, default_route=True) if link.name == routed else link for link in found]
+    return [_link(message.body) for message in rtnetlink.dump(_RTM_GETLINK, _request(0), "list interfaces")]
 
 
 def link_by_name(name: str) -> Link | None:
@@ -114,25 +126,6 @@ def link_by_index(ifindex: int) -> Link | None:
             return None
         raise
     return _link(message.body)
-
-
-def default_route_name(route: str, ipv6_route: str) -> str | None:
-    """Interface of the default route with the least metric; of IPv6, if IPv4 has none.
-
-    Takes the text of /proc/net/route and /proc/net/ipv6_route.
-    """
-    rows = [line.split() for line in route.splitlines()[1:]]
-    found = [(int(r[6]), r[0]) for r in rows if r[1] == "00000000" and r[7] == "00000000"]
-    if not found:
-        rows = [line.split() for line in ipv6_route.splitlines()]
-        found = [(int(r[5], 16), r[9]) for r in rows if r[0] == "0" * 32 and r[1] == "00" and r[9] != "lo"]
-    return min(found)[1] if found else None
-
-
-def _default_route() -> str | None:
-    tables = (Path("/proc/thread-self/net/route"), Path("/proc/thread-self/net/ipv6_route"))
-    route, ipv6_route = (table.read_text() if table.exists() else "" for table in tables)
-    return default_route_name(route, ipv6_route)
 
 
 class LinkWatch:
@@ -266,14 +259,25 @@ def _link(body: bytes) -> Link:
     found = rtnetlink.attributes(body[_IFINFO.size :])
     info = rtnetlink.attributes(found.get(_IFLA_LINKINFO, b""))
     nsid = found.get(_IFLA_LINK_NETNSID)
+    kind = rtnetlink.text(info.get(_IFLA_INFO_KIND))
+    data = rtnetlink.attributes(info.get(_IFLA_INFO_DATA, b"")) if kind in _TUNNEL_LINK else {}
     return Link(
         ifindex=ifindex,
         name=rtnetlink.text(found.get(_IFLA_IFNAME)),
-        kind=rtnetlink.text(info.get(_IFLA_INFO_KIND)),
+        kind=kind,
         master=rtnetlink.u32(found.get(_IFLA_MASTER)),
         peer_ifindex=rtnetlink.u32(found.get(_IFLA_LINK)),
         link_netnsid=struct.unpack("=i", nsid)[0] if nsid else None,
         arphrd=arphrd,
         mtu=rtnetlink.u32(found.get(_IFLA_MTU)),
         flags=flags,
+        underlay_ifindex=rtnetlink.u32(data.get(_TUNNEL_LINK.get(kind, 0))),
+        tunnel_local=_tunnel_local(data, _TUNNEL_LOCALS.get(kind, ())),
     )
+
+
+def _tunnel_local(data: Mapping[int, bytes], places: Iterable[int]) -> IPv4Address | IPv6Address | None:
+    for packed in (data[place] for place in places if place in data):
+        if any(packed):
+            return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+    return None

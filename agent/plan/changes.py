@@ -9,8 +9,9 @@ from functools import partial
 from agent.hooks.points import wanted
 from agent.loading.background import Loading
 from agent.loading.loader import Loaded, LoaderError
-from agent.network.discover import DiscoveryError, completed
+from agent.network.discover import completed
 from agent.network.links import links
+from agent.network.nic import DiscoveryError
 from agent.plan.file import PlanSource
 from agent.plan.model import Plan
 from bpf.spec import ProgramSpec

@@ -49,27 +49,27 @@ class Network:
     """Interfaces and what the NIC is."""
 
     links: tuple[Link, ...]
-    nic: str
-    """The underlay of the overlay device, else the device of the default route; empty if there is neither."""
+    nics: tuple[str, ...]
+    """None: it is not known which one is it."""
     nic_reason: str
+    """Why these."""
     offloads: dict[str, bool]
-    """gro, tso, gso of the NIC; empty if ethtool could not tell."""
+    """gro, tso, gso of the first NIC; empty if ethtool could not tell."""
     ipsec_states: int | None
     """Security associations, or None if they could not be read."""
 
 
-def read_network(named: str = "") -> Network:
-    """Ask `ip` and `ethtool`; offloads are of the NIC, or of the one that is `named`.
+def read_network(nics: Sequence[str] = (), reason: str = "") -> Network:
+    """Ask `ip` and `ethtool`; offloads are of the first NIC.
 
     Raises OSError if `ip` is missing or fails.
     """
     links = parse_links(_ip_json("-d", "link", "show"))
-    nic, reason = guess_nic(links, default_route_devices(_ip_json("route", "show", "default")))
     return Network(
         links=links,
-        nic=nic,
+        nics=tuple(nics),
         nic_reason=reason,
-        offloads=parse_offloads(_output(["ethtool", "-k", named or nic])) if named or nic else {},
+        offloads=parse_offloads(_output(["ethtool", "-k", nics[0]])) if nics else {},
         ipsec_states=parse_ipsec_states(_output(["ip", "xfrm", "state", "count"])),
     )
 
@@ -95,26 +95,6 @@ def parse_links(listing: object) -> tuple[Link, ...]:
     rows = [row for row in _rows(listing) if "ifindex" in row]
     by_name = {row["ifname"]: row["ifindex"] for row in rows}
     return tuple(_link(row, by_name) for row in rows)
-
-
-def guess_nic(links: Sequence[Link], default_devices: Sequence[str]) -> tuple[str, str]:
-    """Name of the NIC and why it is that one; two empty strings if there is no candidate."""
-    by_index = {link.ifindex: link for link in links}
-    for link in links:
-        if link.kind in OVERLAY_KINDS and link.up and (lower := by_index.get(link.lower_ifindex)):
-            return lower.name, f"underlay of {link.name}"
-    for name in default_devices:
-        if any(link.name == name for link in links):
-            return name, "default route"
-    return "", ""
-
-
-def default_route_devices(listing: object) -> tuple[str, ...]:
-    """Devices of `ip -j route show default`, multipath included."""
-    found: list[str] = []
-    for row in _rows(listing):
-        found += [str(hop["dev"]) for hop in (row, *_rows(row.get("nexthops", []))) if "dev" in hop]
-    return tuple(dict.fromkeys(found))
 
 
 def parse_offloads(text: str | None) -> dict[str, bool]:

@@ -16,6 +16,7 @@ STYLES = {Verdict.OK: "green", Verdict.NOTE: "cyan", Verdict.WARN: "yellow", Ver
 class DoctorOptions:
     """Options of the command."""
 
+    cri: str
     as_json: bool
 
 
@@ -24,9 +25,13 @@ def do_doctor(options: DoctorOptions) -> int:
     from agent.loading.loader import bcc_pythons
     from collector.node.abilities import read_abilities
     from collector.node.links import read_network
+    from overhop.nics import read_nics
+    from overhop.own_pods import read_own
     from overhop.running import find_running_agent
 
-    findings = examine(read_abilities(bcc_pythons()), read_network(), find_running_agent(), _default_nic())
+    nics, problem = read_nics()
+    network = read_network(nics.names, nics.reason or problem)
+    findings = examine(read_abilities(bcc_pythons()), network, find_running_agent(), read_own(options.cri))
     if options.as_json:
         rows = [asdict(finding) for finding in findings]
         output.show_json({"can_run": can_run(findings), "findings": rows})
@@ -34,17 +39,6 @@ def do_doctor(options: DoctorOptions) -> int:
         output.show(table_of(findings))
         output.show(summary_of(findings))
     return errors.DONE if can_run(findings) else errors.FAILED
-
-
-def _default_nic() -> str:
-    """What an agent without a plan would take for the NIC; empty if it could not tell."""
-    from agent.network.discover import DiscoveryError, find_nic
-    from agent.network.links import links
-
-    try:
-        return find_nic(links())
-    except DiscoveryError:
-        return ""
 
 
 def table_of(findings: Sequence[Finding]) -> Table:

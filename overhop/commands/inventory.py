@@ -42,10 +42,12 @@ def read_inventory(config: "Config") -> "Inventory":
     from collector.node.links import read_addresses, read_network
     from collector.node.nat_reading import read_nat
     from overhop.inventory import Readings, inventory_of
+    from overhop.own_pods import read_own
 
-    plan, problem = _plan(config)
+    plan, reason, problem = _plan(config)
     abilities = read_abilities(bcc_pythons())
-    found = Readings(read_network("".join(plan.nic[:1])), read_addresses(), read_nat(), abilities, _agent())
+    network, pods = read_network(plan.nic, reason), read_own(config.agent.cri)
+    found = Readings(network, read_addresses(), read_nat(), abilities, _agent(), pods)
     return inventory_of(config.node, plan, problem, found)
 
 
@@ -55,21 +57,25 @@ def as_json(inventory: "Inventory") -> dict[str, object]:
     return asdict(inventory) | {"abilities": abilities}
 
 
-def _plan(config: "Config") -> "tuple[Plan, str]":
-    """The plan as an agent would follow it, and why it has no NIC if it has none."""
-    from agent.network.discover import DiscoveryError, completed, find_vports
+def _plan(config: "Config") -> "tuple[Plan, str, str]":
+    """The plan as an agent would follow it, why its NIC is it, and why it has none if it has none."""
+    from agent.network.discover import completed, find_vports
     from agent.network.links import links
     from agent.plan.model import Plan, load_plan
+    from overhop.nics import read_nics
 
     base = load_plan(config.agent.plan) if config.agent.plan is not None else Plan()
+    reason, problem = "named", ""
     if config.agent.nic:
         base = base.model_copy(update={"nic": (config.agent.nic,)})
+    elif not base.nic:
+        nics, problem = read_nics()
+        base, reason = base.model_copy(update={"nic": nics.names}), nics.reason
     present = links()
-    try:
-        return completed(base, present), ""
-    except DiscoveryError as error:
-        vports = base.vports if "vports" in base.model_fields_set else find_vports(present, ())
-        return base.model_copy(update={"vports": vports}), str(error)
+    if base.nic:
+        return completed(base, present), reason, problem
+    vports = base.vports if "vports" in base.model_fields_set else find_vports(present, ())
+    return base.model_copy(update={"vports": vports}), reason, problem
 
 
 def _agent() -> "RunningAgent | None":

@@ -37,11 +37,11 @@ _PASSED = re.compile(r"(\d+) passed")
 
 
 def installed(_given: argparse.Namespace) -> Iterator[Line]:
-    """The tests of an installed cluster, with kube-proxy in either mode."""
-    for mode in ("iptables", "nftables"):
-        os.environ["OVERHOP_TEST_PROXY_MODE"] = mode
+    """The tests of an installed cluster, with kube-proxy in either mode, and without an overlay."""
+    for mode, cni in (("iptables", "flannel"), ("nftables", "flannel"), ("iptables", "host-gw")):
+        os.environ |= {"OVERHOP_TEST_PROXY_MODE": mode, "OVERHOP_TEST_CNI": cni}
         said = output("pytest", "-q", "tests/cluster/test_installed.py", check=False)
-        yield _tests_line(f"installed, kube-proxy in {mode} mode", said)
+        yield _tests_line(f"installed, kube-proxy in {mode} mode, network {cni}", said)
 
 
 def security(_given: argparse.Namespace) -> Iterator[Line]:

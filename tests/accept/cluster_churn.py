@@ -22,7 +22,7 @@ REQUESTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """BPF links of a node's agent, veths of the node, descriptors of the agent."""
+    """BPF links of a node's agent, veths of the node (its NIC is one here), descriptors of the agent."""
 
     links: int
     veths: int
@@ -30,8 +30,8 @@ class Held:
 
     @property
     def is_exact(self) -> bool:
-        """In and out of each veth and of the NIC, and no more."""
-        return self.links == 2 * (1 + self.veths)
+        """In and out of each, and no more."""
+        return self.links == 2 * self.veths
 
 
 class Churn:

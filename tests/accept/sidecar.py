@@ -2,8 +2,7 @@
 """What the sidecar part must show on a real Envoy (issue 7).
 
 `./dev accept sidecar [--only PART]...` prints PASS or FAIL with the number for each line and exits with 1 if
-one failed. Latency and cost want a machine that does nothing else. The native module must have been built
-before: ./dev sidecar build.
+one failed. Latency and cost want a machine that does nothing else. ./dev builds the native module before.
 """
 
 import argparse

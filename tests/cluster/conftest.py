@@ -19,6 +19,11 @@ def api_server() -> Iterator[Kubernetes]:
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installation]:
-    """Two nodes, overhop and its InfluxDB. kube-proxy is in iptables mode, or OVERHOP_TEST_PROXY_MODE."""
-    with installation("--proxy-mode", os.environ.get("OVERHOP_TEST_PROXY_MODE", "iptables")) as found:
+    """Two nodes, overhop and its InfluxDB.
+
+    kube-proxy in iptables mode, or OVERHOP_TEST_PROXY_MODE; flannel's VXLAN, or OVERHOP_TEST_CNI.
+    """
+    mode = os.environ.get("OVERHOP_TEST_PROXY_MODE", "iptables")
+    cni = os.environ.get("OVERHOP_TEST_CNI", "flannel")
+    with installation("--proxy-mode", mode, "--cni", cni) as found:
         yield found

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from overhop.sidecar.build import build
 from tests.e2e.demo_process import ROOT, Demo, commands
 from tests.e2e.envoy import require_envoy
 from tests.kernel.leaks import wait_until
@@ -85,21 +86,22 @@ def test_demo_window_before_the_sidecars_context_finds_none_and_says_why(files: 
     assert said["imbalances"]["total"] == IDENTITIES_HOLD
 
 
-@pytest.mark.parametrize(("tracer", "first"), [("opentelemetry", 45), ("zipkin", 45)])
+@pytest.mark.parametrize("tracer", ["opentelemetry", "zipkin"])
+@pytest.mark.parametrize("variant", ["lua", "native"])
 def test_demo_with_the_context_moved_finds_every_request_in_a_small_window(
-    files: Path, tracer: str, first: int
+    files: Path, monkeypatch: pytest.MonkeyPatch, variant: str, tracer: str
 ) -> None:
     require_envoy()
-    asked = ("--requests", "20", "--window", "200", "--relocation", "lua", "--tracer", tracer)
+    require_commands("cc")
+    monkeypatch.setenv("OVERHOP_SIDECAR_MODULE", str(build(files / "modules").parent))
+    asked = ("--requests", "20", "--window", "200", "--relocation", variant, "--tracer", tracer)
     demo = Demo(files, "--json", *asked)
     out, err = demo.end()
     assert (demo.process.returncode, err) == (0, "")
     said = json.loads(out)
-    assert (said["requests"], said["traces_found"], said["relocation"]) == (20, 20, "lua")
+    assert (said["requests"], said["traces_found"], said["relocation"]) == (20, 20, variant)
     between = said["sights"][1:]  # the first stop is before any sidecar
-    assert {(sight["first_offset_bytes"], sight["last_offset_bytes"]) for sight in between} == {
-        (first, first)
-    }
+    assert {(sight["first_offset_bytes"], sight["last_offset_bytes"]) for sight in between} == {(45, 45)}
 
 
 def test_demo_without_the_native_module_says_what_to_do(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,19 +40,6 @@ def test_links_know_kind_master_and_peer(netns: Netns, new_netns: Callable[[], N
     assert links.link_by_index(veth.ifindex) == veth
 
 
-def test_links_know_the_default_route(netns: Netns) -> None:
-    netns.ip(
-        [
-            "link add up0 type veth peer up1",
-            "link set up0 up",
-            "link set up1 up",
-            "addr add 10.9.0.1/24 dev up0",
-            "route add default via 10.9.0.2 metric 50",
-        ]
-    )
-    assert [link.name for link in links.links() if link.default_route] == ["up0"]
-
-
 def test_watch_tells_of_added_changed_and_removed_links(netns: Netns) -> None:
     with LinkWatch() as watch:
         netns.ip(["link add br0 type bridge"])

@@ -23,6 +23,7 @@ from bpf.record import Point
 from bpf.spec import ProgramSpec
 from overhop.lab.netns import Netns, create, delete
 from tests.kernel.wire import stretched
+from tests.kernels import stacks
 from tests.kernels.builds import EXCHANGES, FUZZ_CASES
 from tests.kernels.bytecode import Build, load, read_builds, verify
 
@@ -200,6 +201,14 @@ def _namespaces(*ends: str) -> Iterator[list[Netns]]:
         delete(Netns(name) for name in names)
 
 
+def stacked_links(_: Builds) -> Iterator[Line]:
+    """What rtnetlink says of bonds, VLANs and tunnels, for tests on kernels that lack them."""
+    stacks.load_modules()
+    for stack in stacks.STACKS:
+        with _namespaces("stack") as (netns,):
+            yield stacks.recorded(netns, stack)
+
+
 STEPS: dict[str, Callable[[Builds], Iterator[Line]]] = {
     "kernel": kernel_facts,
     "verifier": verdicts,
@@ -207,6 +216,7 @@ STEPS: dict[str, Callable[[Builds], Iterator[Line]]] = {
     "fuzz": fuzz,
     "pairing": pairing,
     "loader": real_loader,
+    "links": stacked_links,
 }
 
 

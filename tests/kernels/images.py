@@ -25,6 +25,8 @@ _MODULE_PLACES = (
     "kernel/drivers/net/veth.ko",
     "kernel/drivers/net/tun.ko",
     "kernel/drivers/net/tap.ko",
+    "kernel/drivers/net/bonding",
+    "kernel/drivers/net/macvlan.ko",
     "kernel/drivers/virtio",
     "kernel/drivers/block/virtio_blk.ko",
     "kernel/fs/ext4",

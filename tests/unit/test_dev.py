@@ -34,6 +34,13 @@ def test_dev_unknown_name_is_code_2_before_anything_is_installed(command: str) -
     assert done.stderr.startswith(f"./dev: {command}: no such one: no-such-name")
 
 
+@pytest.mark.parametrize("arguments", [(), ("biuld",), ("verify",)])
+def test_dev_sidecar_other_than_build_is_code_2(arguments: tuple[str, ...]) -> None:
+    done = dev("sidecar", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "./dev: sidecar: which one? There is: build\n"
+
+
 def test_dev_run_from_another_directory_is_this_checkout() -> None:
     done = dev("run", "--version")
     assert (done.returncode, done.stdout) == (0, "overhop 0.1.0\n")

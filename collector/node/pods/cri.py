@@ -29,7 +29,8 @@ _KUBELETS: Final = "io.kubernetes.pod."
 _READY: Final = 0
 _ON_NODE: Final = 2
 _NOT_FOUND: Final = 5
-_UNIMPLEMENTED: Final = 12
+UNIMPLEMENTED: Final = 12
+"""A code of gRPC: whoever answers has no CRI of this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ class CriPods:
         except ProtobufError as error:
             raise GrpcError(f"its answer is no message: {error}") from None
         except GrpcError as error:
-            if error.code == _UNIMPLEMENTED:
-                raise GrpcError("it does not know CRI v1") from None
+            if error.code == UNIMPLEMENTED:
+                raise GrpcError("it does not know CRI v1", UNIMPLEMENTED) from None
             raise
 
     def pods(self) -> Sequence[LocalPod]:

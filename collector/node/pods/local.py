@@ -25,6 +25,9 @@ class LocalPod:
     uid: str
     namespace: str
     name: str
+    """Empty: the kernel tells of it only, and its uid if any is of its cgroup."""
+    workload: str = ""
+    """As far as whoever knows the pod says; of pods of Kubernetes the controller does."""
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     is_on_host_network: bool = False
@@ -57,6 +60,8 @@ def with_interfaces(
 ) -> list[LocalPod]:
     """Pods with their interface: the veth that the runtime names, checked by its peer's namespace.
 
+    One whose interface is known keeps it.
+
     `nsid_of` a process: the number of its network namespace, as the node's links have it; None: not known.
     """
     ends = [link for link in links if link.link_netnsid is not None]
@@ -82,8 +87,8 @@ def _interface(
     by_nsid: Mapping[int | None, Sequence[End]],
     nsid_of: Callable[[int], int | None],
 ) -> str:
-    if pod.is_on_host_network:
-        return ""
+    if pod.is_on_host_network or pod.interface:
+        return pod.interface
     named = [by_name[name] for name in pod.host_interfaces if name in by_name]
     if len(named) == 1:
         return named[0].name

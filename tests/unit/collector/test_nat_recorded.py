@@ -210,3 +210,15 @@ def test_who_translates_sources_is_told_of_both_modes() -> None:
         Masquerade("postrtg", "ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4", ""),
         Masquerade("postrtg", "ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16", ""),
     )
+
+
+def test_rules_of_a_real_docker_engine_are_a_host_port_and_nothing_else() -> None:
+    found = parse_nat((recorded.DATA / "iptables-docker.txt").read_text())
+    assert found.services == (
+        Service("host-port", "", "tcp", "", 8080, (Backend("172.17.0.2", 80, 1.0),), ""),
+    )
+    assert found.not_understood == 0
+    assert [each.when for each in found.masquerades] == [
+        "-s 172.17.0.0/16 ! -o docker0",
+        "-s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80",
+    ]

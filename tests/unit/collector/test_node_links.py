@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collector.node.links import (
     Link,
-    default_route_devices,
-    guess_nic,
     parse_addresses,
     parse_ipsec_states,
     parse_links,
@@ -51,10 +49,6 @@ LISTING: list[object] = [
 ]
 
 
-def link(name: str, ifindex: int, kind: str = "", lower: int = 0, up: bool = True) -> Link:
-    return Link(ifindex, name, kind, up, 1500, True, False, lower, "", 0, 0)
-
-
 def test_parse_links_reads_kinds_peers_and_ports() -> None:
     assert parse_links(LISTING) == (
         Link(1, "lo", "", True, 65536, True, False, 0, "", 0, 0),
@@ -63,25 +57,6 @@ def test_parse_links_reads_kinds_peers_and_ports() -> None:
         Link(7, "veth1", "veth", True, 1450, True, True, 0, "cni0", 0, 0),
         Link(8, "eth0.7", "vlan", False, 1500, True, False, 2, "", 0, 0),
     )
-
-
-def test_guess_nic_underlay_of_the_overlay_comes_first() -> None:
-    links = [link("eth0", 2), link("eth1", 3), link("flannel.1", 4, "vxlan", lower=3)]
-    assert guess_nic(links, ["eth0"]) == ("eth1", "underlay of flannel.1")
-
-
-def test_guess_nic_overlay_that_is_down_does_not_count() -> None:
-    links = [link("eth0", 2), link("eth1", 3), link("flannel.1", 4, "vxlan", lower=3, up=False)]
-    assert guess_nic(links, ["eth0"]) == ("eth0", "default route")
-
-
-def test_guess_nic_no_candidate_is_empty() -> None:
-    assert guess_nic([link("lo", 1)], []) == ("", "")
-
-
-def test_default_route_devices_multipath_counts_each_once() -> None:
-    routes = [{"dst": "default", "nexthops": [{"dev": "a"}, {"dev": "b"}]}, {"dst": "default", "dev": "a"}]
-    assert default_route_devices(routes) == ("a", "b")
 
 
 def test_parse_offloads_takes_the_three_that_matter() -> None:

@@ -5,7 +5,9 @@ import pytest
 
 from collector.node.abilities import Abilities
 from collector.node.links import Link, Network
+from collector.node.pods.local import LocalPod
 from overhop.doctor import Finding, RunningAgent, StoreState, Verdict, VportLooks, can_run, examine
+from overhop.own_pods import OwnPods
 
 GOOD = Abilities(
     machine="x86_64",
@@ -31,15 +33,13 @@ def link(name: str, kind: str = "", **more: object) -> Link:
 
 ETH0 = link("eth0", ifindex=2, mtu_bytes=1500)
 POD = link("veth1", "veth", peer_elsewhere=True)
-NODE = Network((ETH0, POD), "eth0", "default route", {"gro": True, "gso": True, "tso": True}, 0)
+NODE = Network((ETH0, POD), ("eth0",), "default route", {"gro": True, "gso": True, "tso": True}, 0)
 
 
 def finding(
     subject: str, abilities: Abilities = GOOD, network: Network = NODE, agent: RunningAgent | None = None
 ) -> Finding | None:
-    return next(
-        (found for found in examine(abilities, network, agent, "eth0") if found.subject == subject), None
-    )
+    return next((found for found in examine(abilities, network, agent) if found.subject == subject), None)
 
 
 def with_links(*links: Link) -> Network:
@@ -47,7 +47,7 @@ def with_links(*links: Link) -> Network:
 
 
 def test_examine_good_node_can_run_without_a_warning() -> None:
-    found = examine(GOOD, NODE, RunningAgent(812), "eth0")
+    found = examine(GOOD, NODE, RunningAgent(812))
     assert {each.verdict for each in found} == {Verdict.OK}
     assert can_run(found)
 
@@ -94,7 +94,7 @@ def test_examine_good_node_can_run_without_a_warning() -> None:
     ],
 )
 def test_examine_what_an_agent_cannot_do_without_fails(abilities: Abilities, expected: Finding) -> None:
-    found = examine(abilities, NODE, None, "eth0")
+    found = examine(abilities, NODE, None)
     assert expected in found
     assert not can_run(found)
 
@@ -169,7 +169,9 @@ def test_examine_gro_off_is_a_warning_with_the_command() -> None:
 
 
 def test_examine_no_nic_is_a_warning() -> None:
-    found = finding("NIC", network=replace(NODE, nic=""))
+    found = finding(
+        "NIC", network=replace(NODE, nics=(), nic_reason="no default route, and no interface is hardware")
+    )
     assert found is not None
     assert found.verdict is Verdict.WARN
 
@@ -221,11 +223,48 @@ def test_examine_vport_with_tls_is_named_with_its_share() -> None:
     assert finding("pod b", agent=agent) is None
 
 
-def test_examine_nic_that_an_agent_would_not_take_is_a_warning_with_the_option() -> None:
-    node = replace(NODE, nic_reason="underlay of flannel.1")
-    assert Finding(
-        "NIC",
-        Verdict.WARN,
+def test_examine_nics_each_with_its_kind_and_the_reason() -> None:
+    bond, vlan = link("bond0", "bond"), link("bond0.7", "vlan", mtu_bytes=1496)
+    node = replace(with_links(bond, vlan), nics=("bond0.7", "eth0"), nic_reason="underlay of flannel.1")
+    found = [each.fact for each in examine(GOOD, node, None) if each.subject == "NIC"]
+    assert found == [
+        "bond0.7 (vlan, underlay of flannel.1), MTU 1496",
         "eth0 (underlay of flannel.1), MTU 1500",
-        "an agent without a plan takes ens5: overhop agent --nic eth0",
-    ) in examine(GOOD, node, None, "ens5")
+    ]
+
+
+def test_examine_nic_that_is_not_there_is_a_warning() -> None:
+    found = finding("NIC", network=replace(NODE, nics=("eth7",)))
+    assert found is not None
+    assert (found.verdict, found.fact) == (Verdict.WARN, "no such interface: eth7")
+
+
+def pod_findings(pods: OwnPods) -> list[Finding]:
+    found = examine(GOOD, NODE, None, pods)
+    return [each for each in found if each.subject in ("pods", "pod names")]
+
+
+def test_examine_names_interfaces_by_who_knows_the_pods() -> None:
+    pods = OwnPods("CRI at /x (containerd 1.6)", "", (LocalPod("u", "shop", "web-0", interface="veth1"),))
+    assert pod_findings(pods) == [
+        Finding("pods", Verdict.OK, "1 interface to pods: shop/web-0"),
+        Finding("pod names", Verdict.OK, "by CRI at /x (containerd 1.6): 1 of 1"),
+    ]
+
+
+def test_examine_without_a_runtime_notes_that_names_come_from_elsewhere() -> None:
+    pods = OwnPods("no container runtime: processes", "", (LocalPod("u", "", "", interface="veth1"),))
+    assert pod_findings(pods) == [
+        Finding("pods", Verdict.OK, "1 interface to pods: veth1"),
+        Finding(
+            "pod names",
+            Verdict.NOTE,
+            "no container runtime: processes: no names",
+            "a controller or a plan gives names; see docs/pods.md",
+        ),
+    ]
+
+
+def test_examine_warns_of_a_runtime_that_does_not_answer() -> None:
+    found = pod_findings(OwnPods("Docker at /x", "Docker at /x: Permission denied"))
+    assert (found[1].verdict, found[1].fact) == (Verdict.WARN, "Docker at /x: Permission denied")

@@ -7,13 +7,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from agent.plan.model import Plan, parse_plan
+from agent.plan.model import Plan, VportPlan, parse_plan
 from collector.node.abilities import Abilities
 from collector.node.links import Link, Network
 from collector.node.nat import Backend, Masquerade, NatRules, Service
+from collector.node.pods.local import LocalPod
 from overhop.commands.inventory import as_json
 from overhop.inventory import Inventory, Readings, RunningAgent, inventory_of
 from overhop.inventory_view import render
+from overhop.own_pods import OwnPods
 
 ABILITIES = Abilities(
     machine="x86_64",
@@ -35,7 +37,7 @@ LINKS = (
     Link(5, "flannel.1", "vxlan", True, 1450, True, False, 2, "", 0, 8472, 7),
     Link(8, "veth1", "veth", False, 1450, True, True, 0, "cni0", 0, 0),
 )
-NETWORK = Network(LINKS, "eth0", "default route", {"gro": True, "tso": False}, 0)
+NETWORK = Network(LINKS, ("eth0",), "default route", {"gro": True, "tso": False}, 0)
 PLAN = parse_plan("""
 nic: eth0
 vports:
@@ -105,11 +107,62 @@ def test_inventory_of_a_vport_without_names_is_called_after_its_interface() -> N
     assert [(each.pod, each.workload) for each in made(plan).vports] == [("veth1", "veth1")]
 
 
+OWN = OwnPods(
+    "CRI at /run/x.sock (containerd 1.6)",
+    "",
+    (
+        LocalPod("u1", "shop", "web-9", addresses=("10.244.1.9",), interface="veth1"),
+        LocalPod("u2", "shop", "host", is_on_host_network=True),
+    ),
+)
+
+
+def test_inventory_of_a_vport_without_names_in_the_plan_is_named_by_who_knows_the_pods() -> None:
+    for plan in (
+        parse_plan("vports: [{match: veth*}]"),
+        Plan(vports=(VportPlan(match="veth1", pod="veth1"),)),
+    ):
+        [vport] = made(plan, replace(READINGS, pods=OWN)).vports
+        assert (vport.namespace, vport.pod, vport.workload, vport.addresses, vport.uid) == (
+            "shop",
+            "web-9",
+            "web-9",
+            ("10.244.1.9",),
+            "u1",
+        )
+
+
+def test_inventory_of_a_vport_that_the_plan_names_is_the_plans() -> None:
+    [vport] = made(readings=replace(READINGS, pods=OWN)).vports
+    assert (vport.pod, vport.addresses) == ("web-1", ("10.244.1.2",))
+
+
+def test_inventory_of_a_pod_that_nobody_names_has_its_addresses() -> None:
+    nameless = LocalPod("u3", "", "", addresses=("10.244.1.3",), interface="veth1")
+    pods = OwnPods("no container runtime: processes", "", (nameless,))
+    [vport] = made(parse_plan("vports: [{match: veth*}]"), replace(READINGS, pods=pods)).vports
+    assert (vport.pod, vport.workload, vport.addresses, vport.uid) == (
+        "veth1",
+        "veth1",
+        ("10.244.1.3",),
+        "u3",
+    )
+
+
+def test_render_says_who_told_the_pods_or_why_nobody_did() -> None:
+    told = made(readings=replace(READINGS, pods=OWN))
+    assert "pods   told by CRI at /run/x.sock (containerd 1.6)" in lines_of(told, 80)
+    failed = replace(OWN, problem="CRI at /run/x.sock: Permission denied")
+    assert "pods   CRI at /run/x.sock: Permission denied" in lines_of(
+        made(readings=replace(READINGS, pods=failed)), 80
+    )
+
+
 def test_render_60_columns() -> None:
     assert lines_of(made(), 60) == [
         "node n1",
         "agent  812 traces eth0 and 1 vport",
-        "nic    eth0 (gro on, tso off)",
+        "nic    eth0 (default route, gro on, tso off)",
         "kernel 6.12.1 x86_64 · BTF yes · TCX yes · clsact no · JIT",
         "unknown · CAP_BPF, CAP_NET_ADMIN",
         "",
@@ -200,7 +253,10 @@ def test_render_without_agent_nic_and_anything_else() -> None:
 def test_inventory_of_a_nic_that_is_not_there_says_so() -> None:
     found = made(parse_plan("nic: [eth0, eth7]"))
     assert found.nic_problem == "no such interface: eth7"
-    assert lines_of(found, 80)[2] == "nic    eth0, eth7 (gro on, tso off): no such interface: eth7"
+    assert (
+        lines_of(found, 80)[2]
+        == "nic    eth0, eth7 (default route, gro on, tso off): no such interface: eth7"
+    )
 
 
 def test_as_json_is_json_of_everything() -> None:
@@ -212,9 +268,12 @@ def test_as_json_is_json_of_everything() -> None:
         "nat",
         "nic",
         "nic_problem",
+        "nic_reason",
         "node",
         "offloads",
         "overlays",
+        "pods_problem",
+        "pods_source",
         "vports",
     ]
     assert data["abilities"]["capabilities"] == ["CAP_BPF", "CAP_NET_ADMIN"]

@@ -150,3 +150,14 @@ def test_node_whose_clock_is_an_hour_behind_asks_in_the_controllers_time() -> No
     ahead_s = (questions[0]["until_ns"] - own_ns) / 1e9
     assert 3599 <= ahead_s <= 3601
     assert questions[0]["until_ns"] - questions[0]["from_ns"] == 10_000_000_000
+
+
+def test_pod_whose_workload_the_runtime_told_is_not_asked_about() -> None:
+    questions: list[Any] = []
+    plain = OwnPod("c1", "", "web-1", "veth1", workload="web")
+    with fake_controller(knows({}, questions)) as address, asking(address) as one:
+        one.know([plain])
+        ticket = one.ask(["?iveth1"], 1, 2, settle_s=0)
+        until("an answer", lambda: ticket.answers is not None, 5)
+        assert ticket.answers == {"?iveth1": EndNames("", "web-1", "web")}
+    assert questions == []

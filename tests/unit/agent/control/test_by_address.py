@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from agent.control import by_address
-from agent.control.by_address import PodsByAddress
+from agent.control.by_address import Nameless, PodsByAddress
 from agent.control.client import ControllerAddress
 from agent.control.pods import OwnPod
 from agent.network.behind import Kernel
@@ -27,8 +29,9 @@ class Node:
         self.status = 200
 
     def answer(self, one: Asked) -> Said:
-        addresses = [each["address"] for each in json.loads(one.body)["asked"]]
-        self.asked.append(addresses)
+        addresses = [each.get("address") or each["uid"] for each in json.loads(one.body)["asked"]]
+        if addresses:  # else only the time is asked for
+            self.asked.append(addresses)
         found = [self.names.get(each, {"kind": "unknown"}) for each in addresses]
         return Said(self.status, json.dumps({"names": found}).encode())
 
@@ -95,3 +98,34 @@ def test_controller_that_refuses_is_a_problem_and_what_was_known_stays(
     assert len(found) == 1
     assert problem.startswith("controller: 503")
     look._client.close()
+
+
+def test_pod_whose_uid_is_known_is_told_by_it(node: Node, address: ControllerAddress) -> None:
+    look = PodsByAddress(address)
+    node.names["u1"] = WEB
+    found, problem = look.named(
+        [
+            Nameless("veth7", (ip_address("10.0.0.7"),), "u1"),
+            Nameless("veth8", (ip_address("10.0.0.8"),)),
+        ]
+    )
+    assert node.asked == [["u1", "10.0.0.8"]]
+    assert found == (OwnPod("u1", "shop", "web-1", "veth7", (ip_address("10.0.0.7"),), {"app": "web"}),)
+    assert problem == ""
+    look._client.close()
+
+
+def test_node_whose_clock_is_ahead_asks_in_the_controllers_time(node: Node) -> None:
+    times: list[int] = []
+
+    def answer(one: Asked) -> Said:
+        times.extend(each["until_ns"] for each in json.loads(one.body)["asked"])
+        said = node.answer(one)
+        said.headers["Date"] = formatdate(time.time() - 3600, usegmt=True)
+        return said
+
+    with fake_controller(answer) as address:
+        look = PodsByAddress(address)
+        look.named([Nameless("veth7", (ip_address("10.0.0.7"),))])
+        look._client.close()
+    assert 3598 <= time.time() - times[0] / 1e9 <= 3602

@@ -30,6 +30,12 @@ def test_pod_is_named_with_a_mark_until_its_workload_is_known() -> None:
     assert web.workload == "web"
 
 
+def test_pod_whose_workload_the_runtime_told_waits_for_nobody() -> None:
+    plain = OwnPod("c1", "", "web-1", "veth7", workload="web")
+    [web, _] = composed(plan(*EVERYTHING), [plain], {}, LINKS, None).vports
+    assert (web.namespace, web.pod, web.workload, web.traced) == ("", "web-1", "web", True)
+
+
 def test_interface_of_nobody_is_traced_only_if_the_first_selector_takes_every_pod() -> None:
     only_web = PodSelector(policy="web", labels=(Requirement(key="app", operator="In", values=("web",)),))
     [web, nobodys] = composed(plan(only_web, *EVERYTHING), [WEB], {}, LINKS, None).vports

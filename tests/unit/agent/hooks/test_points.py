@@ -4,8 +4,8 @@
 import pytest
 
 from agent.hooks.points import Hook, wanted
-from agent.network.discover import DiscoveryError
 from agent.network.links import ARPHRD_LOOPBACK, Link
+from agent.network.nic import DiscoveryError
 from agent.plan.model import Plan, VportPlan
 from bpf.record import Point
 

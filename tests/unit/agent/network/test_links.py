@@ -1,19 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import struct
+from ipaddress import ip_address
 
-from agent.network.links import default_route_name, parse_links
-
-ROUTE = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
-eth1\t00000000\t010AA8C0\t0003\t0\t0\t200\t00000000\t0\t0\t0
-eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
-eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
-"""
-NO_DEFAULT = ROUTE.splitlines()[0] + "\neth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
-ZERO = "0" * 32
-GATEWAY = "fe80" + "0" * 27 + "1"
-IPV6_ROUTE = f"""{ZERO} 00 {ZERO} 00 {GATEWAY} 00000400 00000001 00000000 00000003     ens4
-{ZERO} 00 {ZERO} 00 {ZERO} ffffffff 00000001 00000000 00200200       lo
-"""
+from agent.network.links import parse_links
 
 
 def message(kind: int, family: int, attributes: bytes) -> bytes:
@@ -35,19 +24,6 @@ VETH = (
     + attribute(18 | 0x8000, attribute(1, b"veth\0"))
     + attribute(37, struct.pack("=i", 0))
 )
-
-
-def test_default_route_name_takes_the_least_metric() -> None:
-    assert default_route_name(ROUTE, "") == "eth0"
-
-
-def test_default_route_name_without_ipv4_takes_ipv6_and_never_lo() -> None:
-    assert default_route_name(NO_DEFAULT, IPV6_ROUTE) == "ens4"
-
-
-def test_default_route_name_without_any_is_none() -> None:
-    assert default_route_name(NO_DEFAULT, IPV6_ROUTE.splitlines()[1]) is None
-    assert default_route_name("", "") is None
 
 
 def test_parse_links_reads_a_veth() -> None:
@@ -76,3 +52,17 @@ def test_parse_links_of_cut_data_ends_without_error() -> None:
     assert list(parse_links(b"\0" * 64)) == []
     [(_, link)] = parse_links(message(16, 0, VETH[:14]))
     assert link.name == "veth12"[: len(link.name)]
+
+
+def test_parse_links_of_tunnels_reads_underlay_and_own_address() -> None:
+    def told(kind: bytes, *data: bytes) -> tuple[int, str]:
+        info = attribute(1, kind + b"\0") + attribute(2, b"".join(data))
+        ((_, link),) = parse_links(message(16, 0, attribute(3, b"t0\0") + attribute(18, info)))
+        return link.underlay_ifindex, str(link.tunnel_local)
+
+    underlay, own = struct.pack("=I", 2), ip_address("10.0.0.1").packed
+    assert told(b"vxlan", attribute(3, underlay), attribute(4, own)) == (2, "10.0.0.1")
+    assert told(b"vxlan", attribute(17, ip_address("fd00::1").packed)) == (0, "fd00::1")
+    assert told(b"ipip", attribute(1, bytes(4)), attribute(2, own)) == (0, "10.0.0.1")
+    assert told(b"gre", attribute(1, underlay), attribute(6, bytes(4))) == (2, "None")
+    assert told(b"bond", attribute(1, underlay), attribute(2, own)) == (0, "None")

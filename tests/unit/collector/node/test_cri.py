@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from collector.node.pods import grpc
-from collector.node.pods.choose import NONE, NoPods, described, open_source
 from collector.node.pods.cri import CriPods
 from collector.node.pods.local import LocalPod
 from tests.fake_cri import Runtime, field, sandbox, serving, status
@@ -135,17 +134,6 @@ def test_runtime_without_cri_v1_is_said(place: Path) -> None:
     runtime.answers["Version"] = 12
     with serving(place, runtime):
         one = CriPods(str(place))
-        assert described(one).endswith("it does not know CRI v1")
+        with pytest.raises(grpc.GrpcError, match="it does not know CRI v1"):
+            one.version()
         one.close()
-
-
-def test_source_is_a_socket_or_nobody(place: Path, runtime: Runtime) -> None:
-    assert runtime.pods
-    source = open_source(str(place))
-    assert isinstance(source, CriPods)
-    source.close()
-    for wanted in (NONE, "/nonexistent/cri.sock"):
-        nobody = open_source(wanted)
-        assert isinstance(nobody, NoPods)
-        assert nobody.problem
-        assert nobody.pods() == ()

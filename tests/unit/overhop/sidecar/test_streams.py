@@ -242,7 +242,8 @@ def test_add_any_order_with_repetitions_gives_each_head_once(data: st.DataObject
         expected, _ = heads(segment(0, stream))
         assert [head.data for head in found] == [head.data for head in expected]
     assert len(whys) == 1 + len(rest)
-    assert all(head.data.startswith((b"GET", b"PUT", b"POST")) for head in found)
+    # What begins in the last byte of a packet that came too late has no more bytes than that.
+    assert all(b"GET PUT POST".find(head.data[:3]) in (0, 4, 8) for head in found)
 
 
 @settings(max_examples=200, deadline=None)

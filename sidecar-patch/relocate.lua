@@ -21,12 +21,13 @@ local names, values, order = {}, {}, {}
 
 -- Removes what `order` says (a second removal of a name does nothing), then adds all of it, in that order.
 local function renew(headers, count)
+  local add, remove = headers.add, headers.remove
   for at = 1, count do
-    headers:remove(names[order[at]])
+    remove(headers, names[order[at]])
   end
   for at = 1, count do
     local which = order[at]
-    headers:add(names[which], values[which])
+    add(headers, names[which], values[which])
   end
 end
 

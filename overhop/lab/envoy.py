@@ -81,17 +81,17 @@ def bootstrap(sidecar: Sidecar) -> Data:
         "static_resources": {
             "listeners": [_inbound_listener(sidecar), _outbound_listener(sidecar)],
             "clusters": [
-                *(_relocating(each, sidecar.relocation) for each in _clusters(sidecar)),
+                _original_destination("inbound", source=LOOPBACK[sidecar.version].source_of_inbound),
+                *(_relocating(each, sidecar.relocation) for each in _outward(sidecar)),
                 _static("spans", LOOPBACK[4].address, SPANS_PORT),
             ],
         },
     }
 
 
-def _clusters(sidecar: Sidecar) -> list[Data]:
-    """Where requests go."""
+def _outward(sidecar: Sidecar) -> list[Data]:
+    """Where the application's requests go: only these are on any wire."""
     return [
-        _original_destination("inbound", source=LOOPBACK[sidecar.version].source_of_inbound),
         _original_destination("passthrough"),
         *(_static(_outbound(each), each.address, each.port) for each in sidecar.destinations),
     ]

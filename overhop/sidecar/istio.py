@@ -24,12 +24,15 @@ OLDEST: Final = "1.28"
 PROXIES: Final = r"^1\.(2[89]|[3-9][0-9])\..*"
 """Proxies of Istio since OLDEST: older ones are left as they are. One that does not know Lua as an upstream
 filter would refuse its listeners."""
+CONTEXTS: Final = ("SIDECAR_OUTBOUND", "GATEWAY")
+"""What a sidecar hands to its own application is on no wire: to move it again would be paid for nothing."""
 _MANAGER: Final = "envoy.filters.network.http_connection_manager"
 
 
 def envoy_filter(wish: Wish) -> Data:
     """The custom resource."""
-    patches = [_of_cluster(wish, each) for each in wish.protocols] or [_of_router(wish)]
+    by_clusters = [_of_cluster(wish, each) for each in wish.protocols]
+    patches = by_clusters or [_of_router(wish, context) for context in CONTEXTS]
     spec: Data = {"workloadSelector": {"labels": dict(wish.selector)}} if wish.selector else {}
     meta = {"name": name_of(wish), "namespace": wish.namespace, "labels": dict(LABELS)}
     spec["configPatches"] = patches
@@ -44,11 +47,11 @@ def name_of(wish: Wish) -> str:
     return f"{NAME}-{hashlib.sha256(selection.encode()).hexdigest()[:8]}"
 
 
-def _of_router(wish: Wish) -> Data:
+def _of_router(wish: Wish, context: str) -> Data:
     within = {"filterChain": {"filter": {"name": _MANAGER, "subFilter": {"name": ROUTER}}}}
     return {
         "applyTo": "HTTP_FILTER",
-        "match": {"context": "ANY", "proxy": {"proxyVersion": PROXIES}, "listener": within},
+        "match": {"context": context, "proxy": {"proxyVersion": PROXIES}, "listener": within},
         "patch": {"operation": "MERGE", "value": router(wish)},
     }
 

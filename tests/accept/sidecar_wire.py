@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests in the lab's mesh as they are on the wire, in and behind sidecars."""
+"""Requests in the lab's mesh as they are on the wire between sidecars."""
 
 import select
 import socket

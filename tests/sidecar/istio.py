@@ -76,14 +76,14 @@ def generated(protocol: str, port: int) -> Object:
 
 
 def patched(listener: Object, cluster: Object, envoy_filter: Object) -> tuple[Object, Object]:
-    """Both as proxies get them, if the filter selects these."""
+    """Both as sidecars get them that the filter selects, the listener outbound."""
     listener, cluster = copy.deepcopy(listener), copy.deepcopy(cluster)
     for each in envoy_filter["spec"]["configPatches"]:
         assert each["patch"]["operation"] == "MERGE"
         if each["applyTo"] == "CLUSTER":
             if _is_meant(each["match"]["cluster"], cluster["name"]):
                 _merge(cluster, each["patch"]["value"])
-        else:
+        elif each["match"]["context"] == "SIDECAR_OUTBOUND":
             wanted = each["match"]["listener"]["filterChain"]["filter"]
             _merge_http_filter(listener, wanted, each["patch"]["value"])
     return listener, cluster

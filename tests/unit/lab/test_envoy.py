@@ -60,10 +60,9 @@ def test_bootstrap_traces_every_request_to_the_pods_own_loopback() -> None:
     assert "access_log" not in json.dumps(resources)
 
 
-def test_bootstrap_moves_the_context_in_every_cluster_of_requests_unless_told_not_to() -> None:
+def test_bootstrap_moves_the_context_of_what_leaves_the_pod_unless_told_not_to() -> None:
     clusters = rendered()["static_resources"]["clusters"]
     assert [each["name"] for each in clusters if "typed_extension_protocol_options" in each] == [
-        "inbound",
         "passthrough",
         "outbound|9080||reviews",
     ]

@@ -53,7 +53,7 @@ def test_doctor_lab_node_shows_overlay_nic_and_pods(node: Node) -> None:
     found = findings(done)
     assert found["overlay"]["verdict"] == "ok"
     assert found["overlay"]["fact"].startswith("flannel.1: vxlan on UDP 8472")
-    assert found["NIC"]["fact"].startswith("eth0 (underlay of flannel.1)")
+    assert found["NIC"]["fact"].startswith("eth0 (veth, underlay of flannel.1)")
     assert found["pods"]["fact"].startswith("1 interface to pods: veth")
     assert found["agent"]["verdict"] == "note"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET /metrics over HTTP/1.1, for Prometheus: nothing else is answered.
+"""GET /metrics over HTTP/1.1, for Prometheus, and /readyz, for Kubernetes: nothing else is answered.
 
 Threads talk to the clients; what they tell comes from the agent's own thread, which gives it in `poll`:
 nobody reads what it is about to change.
@@ -102,8 +102,9 @@ class MetricsServer:
         path, _, version = rest.partition(b" ")
         if not version.startswith(b"HTTP/1."):
             return _plain("400 Bad Request", "this is no HTTP/1.x request")
-        if path.partition(b"?")[0] != b"/metrics":
-            return _plain("404 Not Found", "there is /metrics only")
+        path = path.partition(b"?")[0]
+        if path not in (b"/metrics", b"/readyz"):
+            return _plain("404 Not Found", "there are /metrics and /readyz only")
         if method != b"GET":
             return _plain("405 Method Not Allowed", "there is GET only", "Allow: GET\r\n")
         snapshot = self._next_snapshot()
@@ -111,6 +112,8 @@ class MetricsServer:
             return _plain(
                 "503 Service Unavailable", f"the agent is busy for {SNAPSHOT_TIMEOUT_S:g} s or ends"
             )
+        if path == b"/readyz":  # asked every few seconds: the text of 500 series takes 10 MB for a moment
+            return _plain("200 OK", "the agent runs")
         return _http("200 OK", CONTENT_TYPE, text(snapshot))
 
     def _next_snapshot(self) -> MetricsSnapshot | None:

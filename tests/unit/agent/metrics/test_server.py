@@ -90,6 +90,11 @@ def test_get_metrics_again_and_with_a_query_is_answered(agent: Agent) -> None:
     assert [ask(agent, path=path)[0] for path in ("/metrics", "/metrics?a=b", "/metrics")] == [200] * 3
 
 
+def test_get_readyz_is_short_and_wants_the_agents_thread(agent: Agent) -> None:
+    assert ask(agent, path="/readyz") == (200, "text/plain; charset=utf-8", b"the agent runs\n")
+    assert agent.threads == {agent.loop}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -158,6 +163,7 @@ def test_an_agent_that_is_busy_is_unavailable(agent: Agent, monkeypatch: pytest.
     monkeypatch.setattr(metrics_server, "SNAPSHOT_TIMEOUT_S", 0.1)
     agent.stop_polling()
     assert ask(agent)[0] == 503
+    assert ask(agent, path="/readyz")[0] == 503
 
 
 def test_close_while_somebody_waits_answers_and_frees_the_port(agent: Agent) -> None:

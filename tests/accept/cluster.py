@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.accept import cluster_no_cri
 from tests.accept.cluster_churn import Churn
 from tests.accept.cluster_faults import Faults
 from tests.accept.lines import ROOT, Line, Part, last_json, output, show
@@ -115,6 +116,12 @@ def churn(given: argparse.Namespace) -> Iterator[Line]:
         yield from Churn(one, given.pods, given.seconds).lines()
 
 
+def no_cri(_given: argparse.Namespace) -> Iterator[Line]:
+    """Agents without the runtime's socket."""
+    with installation(install=("--no-cri",)) as one:
+        yield from cluster_no_cri.lines(one)
+
+
 def _tests_line(name: str, said: str) -> Line:
     passed = _PASSED.search(said)
     failed = re.search(r"\d+ (failed|error)", said)
@@ -129,6 +136,7 @@ PARTS: dict[str, Part] = {
     "budgets": budgets,
     "faults": faults,
     "churn": churn,
+    "no-cri": no_cri,
 }
 
 

@@ -239,21 +239,21 @@ def request(cluster: Kubernetes, pod: str, address: str, ids: Sequence[str], por
 
 
 @contextmanager
-def installation(*options: str) -> Iterator[Installation]:
-    """A cluster of two nodes with overhop in it.
+def installation(*options: str, install: Sequence[str] = ()) -> Iterator[Installation]:
+    """A cluster of two nodes with overhop in it. `install`: options of `overhop cluster install`.
 
     OVERHOP_TEST_CLUSTER names the state directory of one that runs and stays, with this checkout's images.
     """
     kept = os.environ.get("OVERHOP_TEST_CLUSTER")
     if kept:
-        with _installed(running(Path(kept))) as found:
+        with _installed(running(Path(kept)), install) as found:
             yield found
         return
     require_root()
     image = image_directory()
     with kubernetes("--nodes", "2", *options) as cluster:
         load_images(cluster, image)
-        with _installed(cluster) as found:
+        with _installed(cluster, install) as found:
             yield found
 
 
@@ -265,11 +265,11 @@ def load_images(cluster: Kubernetes, image: Path) -> None:
 
 
 @contextmanager
-def _installed(cluster: Kubernetes) -> Iterator[Installation]:
+def _installed(cluster: Kubernetes, options: Sequence[str]) -> Iterator[Installation]:
     found = Installation(cluster)
     with tempfile.TemporaryDirectory(prefix="overhop-installation-") as directory:
         try:
-            found.install()
+            found.install(*options)
             found.open_store(Path(directory))
             yield found
         finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An installation whose agents have no container runtime's socket: the kernel and the controller give names."""
+"""An installation whose agents have no runtime's socket: the kernel and the controller give names."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,8 @@ def lines(one: Installation) -> Iterator[Line]:
     node_of = {each["metadata"]["name"]: each["spec"]["nodeName"] for each in pods}
     address = cluster.get("service", "web")["spec"]["clusterIP"]
     time.sleep(5)  # a pod is found once it has sent its first packet and the API knows its address
-    since_s, sent = time.time(), {}
+    since_s = time.time()
+    sent: dict[str, tuple[str, str]] = {}
     for at, pod in enumerate(node_of):
         ids = trace_ids(at * 1000, PER_POD)
         sent |= {each: (pod, to) for each, to in zip(ids, request(cluster, pod, address, ids), strict=True)}

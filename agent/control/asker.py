@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent.control.client import ControllerAddress, ControllerClient, ControllerError
-from agent.control.controller_clock import ControllerClock, own_offset_ns
+from agent.control.controller_clock import own_offset_ns
 from agent.control.pods import OwnPod
 from agent.naming.marks import Mark, interface_mark, parse_mark
 from agent.naming.names import EndNames
@@ -55,9 +55,9 @@ class Asker:
     def __init__(self, address: ControllerAddress) -> None:
         self.workloads: Mapping[str, str] = {}
         """Of pods that were asked for by uid; a new mapping whenever it changes."""
-        self.clock = ControllerClock()
         self.counts = {"asked": 0, "answered": 0, "ask_failures": 0, "expired": 0}
         self._client = ControllerClient(address)
+        self.clock = self._client.clock
         self._latest: OrderedDict[str, EndNames] = OrderedDict()
         self._tickets: list[Ticket] = []
         self._uids: set[str] = set()
@@ -211,10 +211,7 @@ class Asker:
 
     def _request(self, questions: list[dict[str, object]]) -> bytes:
         """Raises ControllerError."""
-        asked_ns = time.monotonic_ns()
-        reply = self._client.request("POST", "/v1/names", json.dumps({"asked": questions}).encode())
-        self.clock.hear(reply.date, asked_ns, time.monotonic_ns())
-        return reply.body
+        return self._client.request("POST", "/v1/names", json.dumps({"asked": questions}).encode()).body
 
     def _span(self, ticket: Ticket) -> tuple[int, int]:
         """The time of a ticket as the controller's clock has it, also where ours was set meanwhile."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.control.client import ControllerAddress, ControllerClient, ControllerError, Reply
-from agent.control.controller_clock import ControllerClock, own_offset_ns
+from agent.control.client import ControllerAddress, ControllerClient, ControllerError
+from agent.control.controller_clock import own_offset_ns
 from agent.control.pods import OwnPod
 from agent.network.behind import addresses_behind, read_kernel
 from agent.network.links import links
@@ -35,7 +35,6 @@ class PodsByAddress:
 
     def __init__(self, address: ControllerAddress) -> None:
         self._client = ControllerClient(address)
-        self._clock = ControllerClock()
         self._known: dict[Nameless, OwnPod] = {}
         self._next_ask_s = 0.0
 
@@ -66,23 +65,20 @@ class PodsByAddress:
 
     def _asked(self, new: Sequence[Nameless]) -> list[dict[str, Any]]:
         """Raises ControllerError."""
-        if not self._clock.is_heard and not all(each.uid for each in new):
+        if not self._client.clock.is_heard and not all(each.uid for each in new):
             self._request([])
-        now_ns = time.time_ns() + self._clock.ahead_ns(own_offset_ns())
-        reply = self._request([_question(each, now_ns) for each in new])
+        now_ns = time.time_ns() + self._client.clock.ahead_ns(own_offset_ns())
+        body = self._request([_question(each, now_ns) for each in new])
         try:
-            found = json.loads(reply.body)["names"]
+            found = json.loads(body)["names"]
         except (ValueError, KeyError, TypeError, RecursionError):
             found = None
         if not isinstance(found, list) or len(found) != len(new):
             raise ControllerError(0, "its answer is no list of names")
         return [each if isinstance(each, dict) else {} for each in found]
 
-    def _request(self, questions: list[dict[str, object]]) -> Reply:
-        asked_ns = time.monotonic_ns()
-        reply = self._client.request("POST", "/v1/names", json.dumps({"asked": questions}).encode())
-        self._clock.hear(reply.date, asked_ns, time.monotonic_ns())
-        return reply
+    def _request(self, questions: list[dict[str, object]]) -> bytes:
+        return self._client.request("POST", "/v1/names", json.dumps({"asked": questions}).encode()).body
 
 
 def _question(one: Nameless, now_ns: int) -> dict[str, object]:

@@ -5,12 +5,15 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from agent.control.controller_clock import ControllerClock
 
 MAX_ANSWER_BYTES: Final = 8 << 20
 TIMEOUT_S: Final = 5.0
@@ -46,14 +49,14 @@ class Reply:
     status: int
     etag: str
     body: bytes
-    date: str = ""
-    """As the controller's header has it."""
 
 
 class ControllerClient:
     """Keeps its connection for the next request; a connection that was closed meanwhile is made anew once."""
 
     def __init__(self, address: ControllerAddress) -> None:
+        self.clock = ControllerClock()
+        """By the answers that came."""
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
         self._is_used = False
@@ -109,9 +112,11 @@ class ControllerClient:
             if self._is_ended:
                 raise ControllerError(0, "it is not asked any more")
             connection = self._connected(timeout_s)
+            asked_ns = time.monotonic_ns()
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
             data = response.read(MAX_ANSWER_BYTES + 1)
+            heard_ns = time.monotonic_ns()
             if len(data) > MAX_ANSWER_BYTES:
                 raise ControllerError(0, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
             # Behind a service another controller may lead; this connection leads to the same one for ever.
@@ -122,8 +127,8 @@ class ControllerClient:
                 self.close()
         if response.status >= 400:
             raise ControllerError(response.status, f"{response.status}: {_detail(data)}")
-        headers_of = response.headers
-        return Reply(response.status, headers_of.get("ETag", ""), data, headers_of.get("Date", ""))
+        self.clock.hear(response.headers.get("Date", ""), asked_ns, heard_ns)
+        return Reply(response.status, response.headers.get("ETag", ""), data)
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:

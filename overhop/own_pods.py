@@ -33,13 +33,14 @@ def open_own(cri: str) -> "PodSource":
 
 def own_kernel() -> "Kernel":
     """Of this network namespace; what leads to other nodes leads to no pod."""
-    from agent.network.behind import addresses_behind, read_kernel
+    from agent.network.behind import addresses_behind, leading_out, read_kernel
     from agent.network.links import links
     from agent.network.nsid import nsid_of
+    from agent.network.routes import read_routes
     from collector.node.pods.choose import Kernel
 
     def to_pods() -> "list[Link]":
-        outside = read_kernel().outside
+        outside = leading_out(read_routes())
         return [link for link in links() if link.ifindex not in outside]
 
     return Kernel(to_pods, nsid_of, lambda: addresses_behind(links(), read_kernel()))

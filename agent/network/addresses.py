@@ -3,6 +3,7 @@
 
 import socket
 import struct
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -16,10 +17,20 @@ _IFA_LOCAL: Final = 2
 
 def own_addresses() -> frozenset[IPv4Address | IPv6Address]:
     """IPv4 and IPv6 addresses of all interfaces. Raises OSError."""
+    return frozenset(read_owners())
+
+
+def read_owners() -> dict[IPv4Address | IPv6Address, int]:
+    """Interface (index) by address. Raises OSError."""
     request = _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     listing = rtnetlink.dump(_RTM_GETADDR, request, "list addresses")
-    found = (address_in(message.body) for message in listing)
-    return frozenset(address for address in found if address is not None)
+    return parse_owners(message.body for message in listing)
+
+
+def parse_owners(bodies: Iterable[bytes]) -> dict[IPv4Address | IPv6Address, int]:
+    """Interface by address, of the bodies of RTM_NEWADDR."""
+    found = ((address_in(body), _IFADDR.unpack_from(body)[4]) for body in bodies)
+    return {address: int(index) for address, index in found if address is not None}
 
 
 def address_in(body: bytes) -> IPv4Address | IPv6Address | None:

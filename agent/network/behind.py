@@ -14,12 +14,11 @@ from typing import Final
 
 from agent.network import rtnetlink
 from agent.network.links import Link
-from agent.network.routes import read_ways
+from agent.network.routes import Route, read_routes
 from agent.plan.names import Address
 
 _RTM_GETNEIGH: Final = 30
 _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
-_RTN_UNICAST: Final = 1
 _NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
 _AF_BRIDGE: Final = 7
@@ -70,14 +69,13 @@ def addresses_behind(links: Iterable[Link], known: Kernel) -> dict[str, tuple[Ad
 
 def read_kernel() -> Kernel:
     """Of this network namespace. Raises OSError."""
-    ways = read_ways()
+    found = read_routes()
     routes = [
         (hop.ifindex, route.to.network_address)
-        for route in ways.routes
+        for route in found
         for hop in route.hops
         if route.to.prefixlen == route.to.max_prefixlen
     ]
-    outside = frozenset(hop.ifindex for route in ways.routes for hop in route.hops if route.is_default)
     neighbours: list[tuple[int, Address, bytes]] = []
     for family in (socket.AF_INET, socket.AF_INET6):
         request = _NEIGHBOUR.pack(family, 0, 0, 0, 0, 0)
@@ -85,7 +83,12 @@ def read_kernel() -> Kernel:
             neighbours += _neighbour(message.body)
     request = _NEIGHBOUR.pack(_AF_BRIDGE, 0, 0, 0, 0, 0)
     ports = [_port(each.body) for each in rtnetlink.dump(_RTM_GETNEIGH, request, "list bridge ports")]
-    return Kernel(tuple(routes), tuple(neighbours), tuple(ports), outside)
+    return Kernel(tuple(routes), tuple(neighbours), tuple(ports), leading_out(found))
+
+
+def leading_out(routes: Iterable[Route]) -> frozenset[int]:
+    """Interfaces with a default route: they lead to other nodes."""
+    return frozenset(hop.ifindex for route in routes for hop in route.hops if route.is_default)
 
 
 def _neighbour(body: bytes) -> list[tuple[int, Address, bytes]]:

@@ -99,10 +99,9 @@ def _by_routes(links: Sequence[Link], ways: Ways) -> Nics:
 def _to_pods(links: Sequence[Link]) -> frozenset[str]:
     """Veths whose other end is elsewhere, and bridges with one of those as port."""
     veths = [link for link in links if link.kind == "veth" and link.link_netnsid is not None]
-    bridges = {link.master for link in veths}
-    return frozenset(
-        link.name for link in links if link in veths or (link.kind == "bridge" and link.ifindex in bridges)
-    )
+    masters = {link.master for link in veths}
+    bridges = [link for link in links if link.kind == "bridge" and link.ifindex in masters]
+    return frozenset(link.name for link in (*veths, *bridges))
 
 
 def _default_hops(ways: Ways, outside: dict[int, str]) -> tuple[Hop, ...]:

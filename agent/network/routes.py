@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes of this network namespace, and which interface has which of its addresses (man 7 rtnetlink)."""
+"""Routes of this network namespace that lead somewhere (man 7 rtnetlink)."""
 
 import socket
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from agent.network import rtnetlink
-from agent.network.addresses import address_in
+from agent.network.addresses import read_owners
+from agent.plan.names import Address
 
-Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_RTM_GETADDR: Final = 22
 _RTM_GETROUTE: Final = 26
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _NEXT_HOP: Final = struct.Struct("=HBBi")
-_IFADDR: Final = struct.Struct("=BBBBI")
 _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
@@ -70,20 +68,17 @@ class Ways:
 
 def read_ways() -> Ways:
     """Of this network namespace. Raises OSError."""
+    return Ways(read_routes(), read_owners())
+
+
+def read_routes() -> tuple[Route, ...]:
+    """Unicast routes of the main table, IPv4 before IPv6. Raises OSError."""
     routes: list[Route] = []
     for family in _BITS:
         request = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         for message in rtnetlink.dump(_RTM_GETROUTE, request, "list routes"):
             routes += parse_route(message.body)
-    request = _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    listing = rtnetlink.dump(_RTM_GETADDR, request, "list addresses")
-    return Ways(tuple(routes), parse_owners(message.body for message in listing))
-
-
-def parse_owners(bodies: Iterator[bytes]) -> dict[Address, int]:
-    """Interface by address, of the bodies of RTM_NEWADDR."""
-    found = ((address_in(body), _IFADDR.unpack_from(body)[4]) for body in bodies)
-    return {address: int(index) for address, index in found if address is not None}
+    return tuple(routes)
 
 
 def parse_route(body: bytes) -> list[Route]:
@@ -118,6 +113,4 @@ def _hops(attributes: Mapping[int, bytes]) -> Iterator[Hop]:
 def _gateway(attributes: Mapping[int, bytes]) -> Address | None:
     """RTA_VIA: of another family than the route, as BGP without addresses between nodes has it."""
     packed = attributes.get(_RTA_GATEWAY) or attributes.get(_RTA_VIA, b"")[2:]
-    if len(packed) not in (4, 16):
-        return None
-    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+    return ip_address(packed) if len(packed) in (4, 16) else None

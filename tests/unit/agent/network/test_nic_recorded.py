@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent.network import rtnetlink
+from agent.network.addresses import parse_owners
 from agent.network.links import Link, parse_links
 from agent.network.nic import Nics, choose_nics
-from agent.network.routes import Ways, parse_owners, parse_route
+from agent.network.routes import Ways, parse_route
 
 DATA = Path(__file__).parents[3] / "data" / "links"
 
@@ -23,7 +24,7 @@ def recorded(name: str) -> tuple[list[Link], Ways]:
     links = [link for _, link in parse_links(text)]
     ways = Ways(
         tuple(route for body in routes for route in parse_route(body)),
-        parse_owners(iter(bodies["addresses"])),
+        parse_owners(bodies["addresses"]),
     )
     return links, ways
 

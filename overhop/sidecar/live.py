@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from overhop.errors import CommandError, UsageError
-from overhop.sidecar.filter import program
+from overhop.sidecar.packet_filter import program
 from overhop.sidecar.packets import Tunnels
 from overhop.sidecar.pcap import Frame
 
